@@ -1,0 +1,1 @@
+//! The generated model of all services: compact, read lazily.

@@ -1,0 +1,1 @@
+//! SigV4: reading, verifying and making signatures.
