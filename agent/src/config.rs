@@ -312,6 +312,8 @@ pub enum Durability {
 #[serde(default, deny_unknown_fields)]
 pub struct Journal {
     pub to: JournalTo,
+    /// Whether each allowed exchange is an event too; the record has them all in any case.
+    pub allowed: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -506,3 +508,85 @@ fn seconds<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Duration, D::Error>
 
 /// Addresses of the cloud's metadata service, which are always captured.
 pub const METADATA_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        Config::parse(text, Path::new("t.toml")).expect_err("it must not be taken").to_string()
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(Config::parse("", Path::new("t.toml")).expect("valid"), Config::default());
+    }
+
+    #[test]
+    fn the_shipped_example_is_valid() {
+        let text = include_str!("../packaging/tollgate.toml");
+        Config::parse(text, Path::new("tollgate.toml")).expect("valid");
+    }
+
+    #[test]
+    fn every_bad_value_says_what_to_do() {
+        let issuer = |rest: &str| format!("[[identity.issuer]]\nurl = 'https://i.example'\naudience = ['a']\n{rest}");
+        let keys = |rest: &str| format!("[[binding]]\nbroker = {{ kind = 'static', secret_access_key_file = '/k', {rest} }}");
+        let cases: &[(&str, &str)] = &[
+            ("state_dir = 'x'", "top level: `state_dir` is `x`, which is not absolute; give the whole path"),
+            ("runtime_dir = 'x'", "top level: `runtime_dir` is `x`, which is not absolute; give the whole path"),
+            ("colour = 1", "unknown field `colour`"),
+            ("[capture]\nport = 0", "capture: `port` is 0; give a fixed port, the kernel side must know it"),
+            ("[capture]\nport = 70000", "invalid value"),
+            ("[capture]\nports = []", "capture: `ports` is empty, so nothing would be governed; leave it out for 443 and 80"),
+            ("[capture]\nports = [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]", "capture: `ports` lists 17 ports; the kernel side takes at most 16"),
+            ("[capture]\nports = [15001]", "capture: `ports` contains `15001`, which cannot be redirected; remove it"),
+            ("[capture]\nslice = '../x'", "capture: `slice` is `../x`; give a path below the cgroup mount, without a leading slash"),
+            ("[gateway]\nmax_buffered_body = 9", "gateway: `max_buffered_body` is 9; use at least 1048576 bytes, or small uploads fail"),
+            ("[gateway]\nidle_timeout = 0", "`0` seconds is out of range; use 1 to 86400"),
+            ("[egress]\ndefault = 'drop'", "unknown variant `drop`, expected `splice` or `refuse`"),
+            ("[egress]\nallow = ['a b']", "`a b` is not a host pattern; use `name.example.com` or `*.example.com`"),
+            ("[[identity.issuer]]\nurl = 'ftp://i'\naudience = ['a']", "identity.issuer: `url` is `ftp://i/`; use https (http is for loopback addresses only)"),
+            ("[[identity.issuer]]\nurl = 'http://i.example'\naudience = ['a']", "use https (http is for loopback addresses only)"),
+            ("[[identity.issuer]]\nurl = 'no url'\naudience = ['a']", "relative URL without a base"),
+            ("[[identity.issuer]]\nurl = 'https://i'\naudience = []", "is empty, so any relying party's token would count; name the audience your tokens carry"),
+            (&issuer("algorithms = ['HS256']"), "contains `HS256`; use asymmetric ones"),
+            (&issuer("algorithms = ['none']"), "contains `none`; use asymmetric ones"),
+            (&issuer("algorithms = []"), "is empty; leave it out for RS256 and ES256"),
+            (&issuer("jwks_max_age = 0"), "`0` seconds is out of range; use 1 to 86400"),
+            (&format!("{}{}", issuer(""), issuer("")), "is listed twice; merge the two entries"),
+            (&keys("access_key_id = 'AKIA'"), "binding: `access_key_id` is `AKIA`; give the whole key id"),
+            (&keys("access_key_id = 'AKIAIOSFODNN7EXAMPLE', account = '1'"), "binding: `account` is `1`; give the 12 digits of the account, in quotes"),
+            ("[[binding]]\nbroker = { kind = 'vault' }", "unknown variant `vault`"),
+            ("[[upstream]]\nhost = '*'\naddress = '127.0.0.1:1'", "`*` is not a host pattern"),
+            ("[[upstream]]\nhost = 'a'\naddress = 'b'", "invalid socket address"),
+            ("[defaults]\nregion = 'Frankfurt'", "defaults: `region` is `Frankfurt`; give a region name such as `eu-central-1`"),
+            ("[policy]\nmode = 'off'", "unknown variant `off`, expected `enforce` or `observe`"),
+            ("[record]\ndurability = 'none'", "unknown variant `none`, expected `power` or `process`"),
+            ("[journal]\nto = 'syslog'", "unknown variant `syslog`"),
+            ("[control]\nsocket = 1", "invalid type: integer `1`"),
+        ];
+        for (text, expected) in cases {
+            let message = error(text);
+            assert!(message.contains(expected), "{text}\n  says: {message}\n  not:  {expected}");
+            assert!(message.contains("t.toml"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let message = Config::load(Path::new("/nonexistent/tollgate.toml")).expect_err("missing").to_string();
+        assert!(message.contains("cannot read configuration `/nonexistent/tollgate.toml`"), "{message}");
+    }
+
+    #[test]
+    fn host_patterns_match_whole_labels() {
+        let pattern = |t: &str| HostPattern::try_from(t.to_owned()).expect("valid");
+        assert!(pattern("*.amazonaws.com").matches("s3.us-east-1.AMAZONAWS.com"));
+        for no in ["amazonaws.com", "evilamazonaws.com", ".amazonaws.com", "x.amazonaws.com.evil"] {
+            assert!(!pattern("*.amazonaws.com").matches(no), "{no}");
+        }
+        assert!(pattern("a.example").matches("A.example."));
+        assert!(!pattern("a.example").matches("b.a.example"));
+    }
+}

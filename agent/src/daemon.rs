@@ -1,1 +1,188 @@
-//! Room `daemon`.
+//! The daemon: puts the rooms together, starts them, reloads them, and takes them down in order.
+//!
+//! Owns [`Core`], what the data path and the control socket share, and the life of the process.
+//! The swappable parts change together on reload, or not at all.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::approval::Approvals;
+use crate::aws::sigv4::SigningKeys;
+use crate::capture::Capture;
+use crate::config::Config;
+use crate::credential::{Brokers, Placeholders};
+use crate::gateway::{self, Upstreams};
+use crate::identity::Verifier;
+use crate::journal::{Event, Journal, Kind};
+use crate::policy::PolicySet;
+use crate::record::Store;
+use crate::session::Registry;
+use crate::tls::{Authority, Leaves};
+use crate::{control, mask, metadata, policy};
+
+/// What the data path and the control socket share.
+#[derive(Debug)]
+pub struct Core {
+    pub config_path: PathBuf,
+    pub config: ArcSwap<Config>,
+    pub policy: ArcSwap<PolicySet>,
+    pub brokers: ArcSwap<Brokers>,
+    pub verifier: ArcSwap<Verifier>,
+    pub upstreams: ArcSwap<Upstreams>,
+    pub capture: Arc<Capture>,
+    pub sessions: Registry,
+    pub placeholders: Placeholders,
+    pub signing_keys: SigningKeys,
+    pub metadata_tokens: metadata::Tokens,
+    pub authority: Arc<Authority>,
+    pub leaves: Leaves,
+    pub store: Store,
+    pub journal: Journal,
+    pub approvals: Approvals,
+}
+
+/// What a reload replaces.
+struct Swappable {
+    config: Config,
+    policy: PolicySet,
+    brokers: Brokers,
+    verifier: Verifier,
+    upstreams: Upstreams,
+}
+
+impl Swappable {
+    /// Reads and checks everything; nothing has changed until all of it is good.
+    fn load(path: &Path) -> anyhow::Result<Self> {
+        let config = Config::load(path)?;
+        let policy = policy::load(&config.policy)?;
+        let brokers = Brokers::new(&config.bindings)?;
+        let verifier = Verifier::new(&config.identity)?;
+        let upstreams = Upstreams::new(&config.gateway, &config.upstreams)?;
+        Ok(Self { config, policy, brokers, verifier, upstreams })
+    }
+}
+
+impl Core {
+    fn start(path: &Path) -> anyhow::Result<Self> {
+        let Swappable { config, policy, brokers, verifier, upstreams } = Swappable::load(path)?;
+        for dir in [&config.state_dir, &config.runtime_dir] {
+            make_dir(dir)?;
+        }
+        let store = Store::open(&config.record_path(), config.record.durability)?;
+        let journal = Journal::open(config.journal.to, store.clone())?;
+        let authority = Arc::new(Authority::open_or_create(&config.state_dir)?);
+        let capture = Arc::new(Capture::start(&config.capture)?);
+        Ok(Self {
+            config_path: path.into(),
+            config: ArcSwap::from_pointee(config),
+            policy: ArcSwap::from_pointee(policy),
+            brokers: ArcSwap::from_pointee(brokers),
+            verifier: ArcSwap::from_pointee(verifier),
+            upstreams: ArcSwap::from_pointee(upstreams),
+            capture,
+            sessions: Registry::default(),
+            placeholders: Placeholders::default(),
+            signing_keys: SigningKeys::default(),
+            metadata_tokens: metadata::Tokens::default(),
+            leaves: Leaves::new(authority.clone()),
+            authority,
+            approvals: Approvals::new(store.clone()),
+            store,
+            journal,
+        })
+    }
+
+    /// Takes the files as they are now, or none of them. The text of the error is for the operator.
+    pub fn reload(&self) -> anyhow::Result<()> {
+        let new = Swappable::load(&self.config_path)?;
+        let old = self.config.load();
+        let fixed = [
+            ("state_dir", old.state_dir != new.config.state_dir),
+            ("runtime_dir", old.runtime_dir != new.config.runtime_dir),
+            ("[capture]", old.capture != new.config.capture),
+            ("[record]", old.record != new.config.record),
+            ("[control]", old.control != new.config.control),
+            ("[journal] to", old.journal.to != new.config.journal.to),
+        ];
+        if let Some((name, _)) = fixed.iter().find(|(_, changed)| *changed) {
+            anyhow::bail!("`{name}` has changed and cannot be reloaded; restart the daemon, or put it back");
+        }
+        self.policy.store(Arc::new(new.policy));
+        self.brokers.store(Arc::new(new.brokers));
+        self.verifier.store(Arc::new(new.verifier));
+        self.upstreams.store(Arc::new(new.upstreams));
+        self.config.store(Arc::new(new.config));
+        Ok(())
+    }
+
+    /// Reloads, and tells the journal how it went.
+    fn reload_and_tell(&self) {
+        let reason = match self.reload() {
+            Ok(()) => "configuration and policies reloaded".to_owned(),
+            Err(e) => format!("reload refused, everything stays as it was: {e:#}"),
+        };
+        self.journal.emit(Event { kind: Kind::Daemon, reason: Some(reason), ..Event::default() });
+    }
+}
+
+/// Runs the daemon until it is told to stop.
+pub fn run(config: &Path) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the async runtime")?;
+    runtime.block_on(async {
+        let core = Arc::new(Core::start(config)?);
+        serve(core).await
+    })
+}
+
+async fn serve(core: Arc<Core>) -> anyhow::Result<()> {
+    let config = core.config.load_full();
+    let control = control::listen(&config.control_socket(), config.control.group.as_deref())?;
+    let listeners = core
+        .capture
+        .listen()?
+        .into_iter()
+        .map(TcpListener::from_std)
+        .collect::<Result<Vec<_>, _>>()
+        .context("cannot use the proxy's listeners")?;
+    let (stop, stopping) = watch::channel(false);
+    let (mut hangup, mut terminate, mut interrupt) =
+        (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+
+    tokio::spawn(control::serve(control, core.clone(), stopping.clone()));
+    tokio::spawn(tell_bypasses(core.clone()));
+    let gateway = tokio::spawn(gateway::serve(core.clone(), listeners, stopping, config.gateway.drain_timeout));
+    tokio::spawn(keep_placeholders_fresh(core.clone()));
+    let watchdog = control::notify::ready();
+    core.journal.emit(Event {
+        kind: Kind::Daemon,
+        reason: Some(format!("ready; tagged connections to ports {:?} come to port {}", config.capture.ports, config.capture.port)),
+        ..Event::default()
+    });
+
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                control::notify::reloading();
+                core.reload_and_tell();
+                control::notify::reloaded();
+            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = watchdog.tick() => {}
+        }
+    }
+    control::notify::stopping();
+    core.journal.emit(Event { kind: Kind::Daemon, reason: Some("stopping".into()), ..Event::default() });
+    // Nobody listens for `false`; the receivers live in the tasks above.
+    let _ = stop.send(true);
+    let _ = gateway.await;
+    core.store.flush().await;
+    Ok(())
+}

@@ -1,1 +1,65 @@
-//! Room `gateway`.
+//! The gateway: from an accepted connection to an exchange with AWS.
+//!
+//! Owns accepting, sniffing, splicing, the exchange and the upstream pool. Knows no AWS details: those
+//! are asked of [`crate::aws`]. One task accepts per listener; each connection has a task of its own,
+//! and everything on it ends with the connection or with its session.
+
+mod body;
+mod connection;
+mod exchange;
+mod sniff;
+mod splice;
+mod stream;
+mod upstream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+pub use body::{BodyError, ResponseBody};
+pub use upstream::{UpstreamError, Upstreams};
+
+use crate::daemon::Core;
+
+/// Accepts until told to stop, then waits for open connections, at most `drain`.
+///
+/// `stop` turning `true` ends accepting; connections notice it themselves and finish what is in flight.
+pub async fn serve(core: Arc<Core>, listeners: Vec<TcpListener>, stop: watch::Receiver<bool>, drain: Duration) {
+    // Held by every task below; when the last is gone, `recv` returns.
+    let (alive, mut gone) = tokio::sync::mpsc::channel::<()>(1);
+    for listener in listeners {
+        tokio::spawn(accept(core.clone(), listener, stop.clone(), alive.clone()));
+    }
+    drop(alive);
+    let mut stopped = stop;
+    // An error means that the sender is gone, which is a stop too.
+    let _ = stopped.wait_for(|s| *s).await;
+    if tokio::time::timeout(drain, gone.recv()).await.is_err() {
+        tracing::warn!("connections were still open after the drain timeout of {drain:?} and are cut");
+    }
+}
+
+async fn accept(core: Arc<Core>, listener: TcpListener, mut stop: watch::Receiver<bool>, alive: tokio::sync::mpsc::Sender<()>) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|s| *s) => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let (core, stop, alive) = (core.clone(), stop.clone(), alive.clone());
+                tokio::spawn(async move {
+                    connection::serve(core, stream, peer, stop).await;
+                    drop(alive);
+                });
+            }
+            Err(e) => {
+                // Out of descriptors or memory: the backlog waits, the agent sees latency, nothing passes.
+                tracing::warn!("cannot accept a connection: {e}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}

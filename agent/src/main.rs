@@ -1,2 +1,7 @@
-//! The `tollgate` binary.
-fn main() {}
+//! The `tollgate` binary: parse, dispatch, exit.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tollgate::cli::main()
+}

@@ -1,0 +1,202 @@
+//! Bodies on their way through: counted, checked, never gathered.
+//!
+//! Owns the adaptors between hyper's bodies on both sides; they run on the connection's task.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use sha2::{Digest, Sha256};
+
+use crate::record::{ExchangeId, Outcome, Store};
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    #[error("the connection broke: {0}")]
+    Hyper(#[from] hyper::Error),
+    #[error("the body is not the one that was signed: its SHA-256 differs from x-amz-content-sha256")]
+    Altered,
+    #[error("the session was closed")]
+    Closed,
+}
+
+/// A request body towards AWS.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// Read already, or none.
+    Whole(Bytes),
+    /// Passed on as it comes.
+    Stream(Streamed),
+}
+
+/// A request body that is passed on as it comes.
+#[derive(Debug)]
+pub struct Streamed {
+    inner: Incoming,
+    /// The running hash and the lower-case hex it must end in.
+    check: Option<(Sha256, String)>,
+    sent: Arc<AtomicU64>,
+}
+
+impl RequestBody {
+    /// `declared` is the payload hash that the client signed, if it signed one.
+    pub fn stream(inner: Incoming, declared: Option<String>, sent: Arc<AtomicU64>) -> Self {
+        Self::Stream(Streamed { inner, check: declared.map(|hex| (Sha256::new(), hex)), sent })
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Stream(streamed) => streamed.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_empty(),
+            // A body to be checked ends when the check has been made.
+            Self::Stream(s) => s.check.is_none() && s.inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Stream(s) => s.inner.size_hint(),
+        }
+    }
+}
+
+impl Streamed {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Poll::Ready(polled) = Pin::new(&mut self.inner).poll_frame(cx) else { return Poll::Pending };
+        Poll::Ready(match polled {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    self.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
+                    if let Some((hash, _)) = &mut self.check {
+                        hash.update(data);
+                    }
+                }
+                // With a length, hyper does not poll past the last byte: the check must not wait for the end.
+                if self.inner.is_end_stream() { self.finish().err().map_or(Some(Ok(frame)), |e| Some(Err(e))) } else { Some(Ok(frame)) }
+            }
+            Some(Err(e)) => Some(Err(e.into())),
+            None => self.finish().err().map(Err),
+        })
+    }
+
+    fn finish(&mut self) -> Result<(), BodyError> {
+        match self.check.take() {
+            Some((hash, declared)) if hex::encode(hash.finalize()) != declared => Err(BodyError::Altered),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A response body towards the agent.
+#[derive(Debug)]
+pub enum ResponseBody {
+    Whole(Bytes),
+    Stream(Incoming, Box<Completion>),
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Stream(inner, completion) => {
+                let Poll::Ready(polled) = Pin::new(&mut *inner).poll_frame(cx) else { return Poll::Pending };
+                match &polled {
+                    Some(Ok(frame)) => {
+                        completion.received += frame.data_ref().map_or(0, |d| d.len() as u64);
+                        if inner.is_end_stream() {
+                            completion.complete = true;
+                        }
+                    }
+                    Some(Err(e)) => completion.error = Some(format!("the answer broke off: {e}")),
+                    None => completion.complete = true,
+                }
+                Poll::Ready(polled.map(|r| r.map_err(BodyError::from)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Stream(inner, _) => inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Stream(inner, _) => inner.size_hint(),
+        }
+    }
+}
+
+/// Writes the outcome of an exchange when its answer has ended, however it ended.
+#[derive(Debug)]
+pub struct Completion {
+    store: Store,
+    exchange: ExchangeId,
+    status: u16,
+    request_id: Option<String>,
+    sent: Arc<AtomicU64>,
+    received: u64,
+    complete: bool,
+    error: Option<String>,
+}
+
+impl Completion {
+    pub fn new(store: Store, exchange: ExchangeId, status: u16, request_id: Option<String>, sent: Arc<AtomicU64>) -> Self {
+        Self { store, exchange, status, request_id, sent, received: 0, complete: false, error: None }
+    }
+
+    /// The whole answer is known already: `bytes` long.
+    pub fn finish(mut self, bytes: u64, error: Option<String>) {
+        self.received = bytes;
+        self.complete = true;
+        self.error = error;
+    }
+
+    /// There is nothing more to come.
+    pub fn set_complete(&mut self) {
+        self.complete = true;
+    }
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        let unfinished = (!self.complete).then(|| "the agent went away before the answer ended".to_owned());
+        self.store.outcome(
+            self.exchange,
+            Outcome {
+                status: self.status,
+                request_id: self.request_id.take(),
+                bytes_sent: self.sent.load(Ordering::Relaxed),
+                bytes_received: self.received,
+                ended: SystemTime::now(),
+                error: self.error.take().or(unfinished),
+            },
+        );
+    }
+}
