@@ -1,0 +1,162 @@
+//! Opening and closing sessions: what they are bound to, in the order that leaves no gap.
+//!
+//! Owns the order: the token is verified first, then the cgroup tagged, then the session recorded, then registered.
+//! Until the last step its connections find no session and are refused.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::Core;
+use crate::capture::CaptureError;
+use crate::identity::{self, IdentityError, Principal, TokenSource};
+use crate::journal::{Event, Kind};
+use crate::record::{RecordError, SessionRow};
+use crate::session::{NewSession, Session, SessionId, State};
+
+/// How long a placeholder lives; it is replaced after half of that, so the SDKs never see a gap.
+const PLACEHOLDER_LIFE: Duration = Duration::from_secs(6 * 3600);
+
+/// What a session is asked for with.
+#[derive(Debug)]
+pub struct Ask {
+    pub id: SessionId,
+    pub name: String,
+    pub uid: u32,
+    /// Made by the launcher, still empty.
+    pub cgroup: PathBuf,
+    /// Command line, secrets taken out.
+    pub command: Vec<String>,
+    /// `None`: the session is unidentified.
+    pub token: Option<TokenSource>,
+}
+
+/// Why a session did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("the identity token was not taken: {0}")]
+    Identity(#[from] IdentityError),
+    #[error("the session's cgroup cannot be governed: {0}")]
+    Capture(#[from] CaptureError),
+    #[error("the session cannot be recorded, so it is not started: {0}")]
+    Record(#[from] RecordError),
+}
+
+impl Core {
+    /// Opens a session on a cgroup that nothing runs in yet.
+    pub async fn open_session(self: &Arc<Self>, ask: Ask) -> Result<Arc<Session>, OpenError> {
+        let principal = match &ask.token {
+            Some(source) => {
+                let token = source.read().await?;
+                self.verifier.load_full().verify(token.expose()).await.inspect_err(|e| {
+                    self.tell_identity(&ask.id, None, format!("token refused: {e}"));
+                })?
+            }
+            None => Principal::unidentified(),
+        };
+        let now = SystemTime::now();
+        // Attaching takes milliseconds in the kernel; the data path's threads have better to do.
+        let tag = tokio::task::block_in_place(|| self.capture.tag(&ask.cgroup))?;
+        let row = SessionRow {
+            id: ask.id.clone(),
+            name: ask.name.clone(),
+            issuer: principal.issuer.clone(),
+            subject: principal.subject.clone(),
+            uid: ask.uid,
+            cgroup: ask.cgroup.display().to_string(),
+            command: ask.command.clone(),
+            started: now,
+        };
+        if let Err(e) = self.store.open_session(row).await {
+            let _ = tokio::task::block_in_place(|| self.capture.release(tag));
+            return Err(e.into());
+        }
+        self.placeholders.mint(&ask.id, PLACEHOLDER_LIFE, now);
+        let new = NewSession { id: ask.id, name: ask.name, tag, uid: ask.uid, cgroup: ask.cgroup, command: ask.command };
+        let session = self.sessions.open(new, principal, now);
+        self.tell_session(&session, Kind::SessionOpened, None);
+        if let Some(source) = ask.token {
+            self.follow_token(&session, source);
+        }
+        tokio::spawn(keep_placeholder_fresh(self.clone(), session.clone()));
+        Ok(session)
+    }
+
+    /// Ends or revokes a session: its connections are cut, its placeholders die, its tag goes.
+    /// `false` if it was not open.
+    pub async fn close_session(&self, id: &SessionId, to: State) -> bool {
+        let Some(session) = self.sessions.close(id, to) else { return false };
+        self.placeholders.revoke(id);
+        if let Err(e) = self.store.end_session(id.clone(), to.as_str(), SystemTime::now()).await {
+            tracing::error!("the end of session {id} could not be recorded: {e}");
+        }
+        if let Err(e) = tokio::task::block_in_place(|| self.capture.untag(session.tag)) {
+            tracing::warn!("the tag of session {id} could not be taken away: {e}");
+        }
+        self.tell_session(&session, Kind::SessionEnded, Some(to.as_str().to_owned()));
+        true
+    }
+
+    /// Renewals of the token reach the next request; a bad renewal leaves the principal as it was, until its own end.
+    fn follow_token(self: &Arc<Self>, session: &Arc<Session>, source: TokenSource) {
+        let (for_verifier, core, bound) = (self.clone(), self.clone(), Arc::downgrade(session));
+        let watch = identity::spawn_watch(
+            source,
+            move || for_verifier.verifier.load_full(),
+            move |outcome| {
+                let Some(session) = bound.upgrade() else { return };
+                let before = session.principal();
+                match outcome {
+                    Ok(principal) if principal.issuer != before.issuer || principal.subject != before.subject => {
+                        let to = principal.subject.clone();
+                        core.tell_identity(&session.id, Some(&before), format!("the renewed token names `{to}`; a session keeps its principal, so it was not taken"));
+                    }
+                    Ok(principal) if *before != principal => {
+                        core.tell_identity(&session.id, Some(&principal), "token renewed".into());
+                        session.bind(principal);
+                    }
+                    Ok(_) => {}
+                    Err(e) => core.tell_identity(&session.id, Some(&before), format!("token refused: {e}")),
+                }
+            },
+        );
+        let session = session.clone();
+        tokio::spawn(async move {
+            session.closed().await;
+            watch.abort();
+        });
+    }
+
+    fn tell_session(&self, session: &Session, kind: Kind, reason: Option<String>) {
+        let principal = session.principal();
+        self.journal.emit(Event {
+            kind,
+            session: Some(session.id.to_string()),
+            subject: Some(principal.subject.clone()),
+            issuer: principal.issuer.clone(),
+            reason: Some(reason.unwrap_or_else(|| session.command.join(" "))),
+            ..Event::default()
+        });
+    }
+
+    fn tell_identity(&self, session: &SessionId, principal: Option<&Principal>, reason: String) {
+        self.journal.emit(Event {
+            kind: Kind::Identity,
+            session: Some(session.to_string()),
+            subject: principal.map(|p| p.subject.clone()),
+            issuer: principal.and_then(|p| p.issuer.clone()),
+            reason: Some(reason),
+            ..Event::default()
+        });
+    }
+}
+
+async fn keep_placeholder_fresh(core: Arc<Core>, session: Arc<Session>) {
+    loop {
+        tokio::select! {
+            _ = session.closed() => return,
+            () = tokio::time::sleep(PLACEHOLDER_LIFE / 2) => {}
+        }
+        core.placeholders.mint(&session.id, PLACEHOLDER_LIFE, SystemTime::now());
+    }
+}
