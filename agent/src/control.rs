@@ -1,1 +1,166 @@
-//! Room `control`.
+//! HTTP and JSON on a unix socket: what people and `tollgate run` ask of the daemon.
+//!
+//! Owns who may ask: root, the daemon's own user, members of the configured group; and never a tagged process, whoever
+//! it runs as. One task per connection.
+
+mod client;
+pub mod notify;
+mod routes;
+mod run;
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use http_body_util::combinators::BoxBody;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+
+pub use client::{Client, ClientError};
+pub use run::{RunAnswer, RunRequest};
+
+use crate::daemon::Core;
+use crate::journal::{Event, Kind};
+
+/// A response body of the control socket.
+pub type Body = BoxBody<Bytes, std::convert::Infallible>;
+
+/// Largest request body: a command line and an environment.
+const MAX_REQUEST: usize = 8 << 20;
+
+/// Why there is no control socket.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    #[error("cannot listen on the control socket `{path}`: {source}; check that its directory exists and that no other daemon runs")]
+    Listen { path: PathBuf, source: io::Error },
+    #[error("`control.group` names `{0}`, which is no group of this host; create it or name another")]
+    Group(String),
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    pub pid: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// Makes the socket: for root, or for root and a group.
+pub fn listen(path: &Path, group: Option<&str>) -> Result<UnixListener, ControlError> {
+    let failed = |source| ControlError::Listen { path: path.into(), source };
+    let gid = group
+        .map(|name| match nix::unistd::Group::from_name(name) {
+            Ok(Some(group)) => Ok(group.gid),
+            _ => Err(ControlError::Group(name.into())),
+        })
+        .transpose()?;
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(failed(io::Error::new(io::ErrorKind::AddrInUse, "another daemon answers there")));
+    }
+    let _ = std::fs::remove_file(path);
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    // Who may connect is checked again per connection; a socket that others cannot open says so at once.
+    let mode = if gid.is_some() { 0o660 } else { 0o600 };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
+    if let Some(gid) = gid {
+        nix::unistd::chown(path, None, Some(gid)).map_err(|e| failed(e.into()))?;
+    }
+    Ok(listener)
+}
+
+/// Serves until told to stop.
+pub async fn serve(listener: UnixListener, core: Arc<Core>, mut stop: watch::Receiver<bool>) {
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(e) => {
+                    tracing::warn!("cannot accept on the control socket: {e}");
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+            _ = stop.wait_for(|s| *s) => return,
+        };
+        tokio::spawn(connection(stream, core.clone()));
+    }
+}
+
+async fn connection(stream: UnixStream, core: Arc<Core>) {
+    let verdict = admit(&stream, &core);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (core, verdict) = (core.clone(), verdict.clone());
+        async move {
+            let response = match verdict {
+                Ok(peer) => routes::answer(&core, peer, request).await,
+                Err(why) => error(StatusCode::FORBIDDEN, &why, "ask from outside the tag, as root or a member of `control.group`"),
+            };
+            Ok::<_, std::convert::Infallible>(response)
+        }
+    });
+    // A client that misspeaks has had hyper's 400.
+    let _ = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+/// Who is at the other end, if they may ask at all.
+fn admit(stream: &UnixStream, core: &Core) -> Result<Peer, String> {
+    let cred = stream.peer_cred().map_err(|e| format!("cannot tell who is asking: {e}"))?;
+    let pid = cred.pid().and_then(|p| u32::try_from(p).ok()).ok_or("cannot tell which process is asking")?;
+    let peer = Peer { pid, uid: cred.uid(), gid: cred.gid() };
+    // An error means that it cannot be told, which counts as yes.
+    if core.capture.is_tagged(pid).unwrap_or(true) {
+        core.journal.emit(Event {
+            kind: Kind::Bypass,
+            pid: Some(pid),
+            reason: Some("a governed process opened the control socket".into()),
+            session: core.capture.tag_of(pid).ok().flatten().and_then(|t| core.sessions.by_tag(t)).map(|s| s.id.to_string()),
+            ..Event::default()
+        });
+        return Err("governed processes may not use the control socket".into());
+    }
+    let own = nix::unistd::geteuid().as_raw();
+    if peer.uid == 0 || peer.uid == own || in_group(core, peer) {
+        return Ok(peer);
+    }
+    Err(format!("user {} may not use the control socket", peer.uid))
+}
+
+fn in_group(core: &Core, peer: Peer) -> bool {
+    let config = core.config.load();
+    let Some(name) = &config.control.group else { return false };
+    let Ok(Some(group)) = nix::unistd::Group::from_name(name) else { return false };
+    let gid = group.gid.as_raw();
+    peer.gid == gid || crate::sys::peer::groups(peer.pid).is_ok_and(|groups| groups.contains(&gid))
+}
+
+/// A JSON answer.
+pub(crate) fn json(status: StatusCode, value: &impl serde::Serialize) -> Response<Body> {
+    let text = serde_json::to_vec(value).unwrap_or_else(|_| b"{}".to_vec());
+    let mut response = Response::new(http_body_util::Full::new(Bytes::from(text)).boxed());
+    *response.status_mut() = status;
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+}
+
+/// An error, and what to check next.
+pub(crate) fn error(status: StatusCode, error: &str, check: &str) -> Response<Body> {
+    json(status, &serde_json::json!({ "error": error, "check": check }))
+}
+
+/// A request's body as JSON.
+pub(crate) async fn body<T: serde::de::DeserializeOwned>(request: Request<Incoming>) -> Result<T, Response<Body>> {
+    let whole = http_body_util::Limited::new(request.into_body(), MAX_REQUEST).collect().await;
+    let bytes = whole.map_err(|e| error(StatusCode::PAYLOAD_TOO_LARGE, &format!("cannot read the request: {e}"), "send less"))?.to_bytes();
+    serde_json::from_slice(&bytes)
+        .map_err(|e| error(StatusCode::BAD_REQUEST, &format!("the request is not what was expected: {e}"), "use the same version of the command and the daemon"))
+}

@@ -1,6 +1,20 @@
 //! The durable, chained account of every session.
+//!
+//! Owns the database. One thread writes: it takes what has queued up, commits once, and answers all who wait. Readers
+//! have connections of their own. Never loses a decided exchange: [`Store::intent`] returns when it is durable, and what
+//! cannot be written is an error that stops the exchange.
 
+mod chain;
+mod read;
+mod schema;
+mod writer;
+
+use std::path::PathBuf;
 use std::time::SystemTime;
+
+pub use chain::{Broken, verify};
+pub use read::{EventFilter, EventRow, ExchangeRow, Reader, SessionSummary};
+pub use writer::Store;
 
 use crate::session::SessionId;
 
@@ -63,4 +77,19 @@ pub struct Outcome {
     pub ended: SystemTime,
     /// Why it did not complete, if it did not.
     pub error: Option<String>,
+}
+
+/// Why something was not recorded, or not read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RecordError {
+    #[error("cannot open the record `{path}`: {message}; check the directory's permissions and free space")]
+    Open { path: PathBuf, message: String },
+    #[error("the record `{path}` has schema {found}, and this version knows {known}; use the version that wrote it, or a newer one")]
+    Newer { path: PathBuf, found: i64, known: i64 },
+    #[error("cannot write the record: {0}; check free space where it stands")]
+    Write(String),
+    #[error("cannot read the record: {0}")]
+    Read(String),
+    #[error("the record's writer has stopped; see the journal for why")]
+    Stopped,
 }

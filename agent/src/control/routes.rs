@@ -1,0 +1,116 @@
+//! Which question goes where.
+
+use std::sync::Arc;
+
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use serde_json::json;
+
+use super::{Body, Peer, error, json as answer_json, run};
+use crate::approval::Vote;
+use crate::daemon::Core;
+use crate::record::{EventFilter, Reader, RecordError};
+use crate::session::{SessionId, State};
+
+/// Answers one request.
+pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    match (request.method(), parts.as_slice()) {
+        (&Method::GET, ["v1", "status"]) => status(core),
+        (&Method::POST, ["v1", "run"]) => run::run(core, peer, request).await,
+        (&Method::POST, ["v1", "reload"]) => match core.reload() {
+            Ok(()) => answer_json(StatusCode::OK, &json!({ "reloaded": true })),
+            Err(e) => error(StatusCode::UNPROCESSABLE_ENTITY, &format!("{e:#}"), "mend the file; the daemon goes on with what it had"),
+        },
+        (&Method::GET, ["v1", "sessions"]) => {
+            let state = parameter(&query, "state");
+            read(core, move |r| r.sessions(state.as_deref(), 200)).await
+        }
+        (&Method::GET, ["v1", "sessions", id]) => session(core, id).await,
+        (&Method::POST, ["v1", "sessions", id, "revoke"]) => match SessionId::parse(id) {
+            Some(id) if core.close_session(&id, State::Revoked).await => answer_json(StatusCode::OK, &json!({ "revoked": id.as_str() })),
+            _ => error(StatusCode::NOT_FOUND, &format!("there is no open session `{id}`"), "see `tollgate sessions list`"),
+        },
+        (&Method::POST, ["v1", "sessions", id, "signal", number]) => run::signal(core, peer, id, number),
+        (&Method::GET, ["v1", "events"]) => {
+            let filter = EventFilter {
+                kind: parameter(&query, "kind"),
+                session: parameter(&query, "session"),
+                after: parameter(&query, "after").and_then(|a| a.parse().ok()).unwrap_or(0),
+                limit: parameter(&query, "limit").and_then(|l| l.parse().ok()).unwrap_or(200).min(10_000),
+            };
+            read(core, move |r| r.events(&filter)).await
+        }
+        (&Method::GET, ["v1", "verify"]) => {
+            read(core, |r| {
+                Ok(match r.verify()? {
+                    Ok((links, head)) => json!({ "intact": true, "links": links, "head": hex::encode(head) }),
+                    Err(broken) => json!({ "intact": false, "broken": broken }),
+                })
+            })
+            .await
+        }
+        (&Method::GET, ["v1", "approvals"]) => answer_json(StatusCode::OK, &core.approvals.pending()),
+        (&Method::POST, ["v1", "approvals", id, verb @ ("approve" | "deny")]) => {
+            let vote = Vote { approve: *verb == "approve", uid: peer.uid };
+            match core.approvals.vote(id, vote) {
+                Ok(()) => answer_json(StatusCode::OK, &json!({ "id": id, "answer": verb })),
+                Err(why) => error(StatusCode::CONFLICT, &why, "see `tollgate approvals list`"),
+            }
+        }
+        _ => error(StatusCode::NOT_FOUND, &format!("there is no `{} {path}`", request.method()), "use the same version of the command and the daemon"),
+    }
+}
+
+fn status(core: &Core) -> Response<Body> {
+    let counters = core.capture.counters().ok();
+    answer_json(
+        StatusCode::OK,
+        &json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "sessions": core.sessions.all().len(),
+            "policies": core.policy.load().len(),
+            "mode": format!("{:?}", core.config.load().policy.mode).to_lowercase(),
+            "follows_processes": core.capture.follows_processes(),
+            "redirected": counters.as_ref().map(|c| c.redirected),
+            "refused_by_kernel": counters.as_ref().map(|c| c.refused.iter().map(|(k, n)| (k.name(), *n)).collect::<std::collections::BTreeMap<_, _>>()),
+            "without_flow": counters.as_ref().map(|c| c.no_flow),
+        }),
+    )
+}
+
+async fn session(core: &Arc<Core>, id: &str) -> Response<Body> {
+    if SessionId::parse(id).is_none() {
+        return error(StatusCode::BAD_REQUEST, &format!("`{id}` is not a session id"), "they look like s-0123456789abcdef; see `tollgate sessions list`");
+    }
+    // What has been answered should be seen, also by whoever asks at once.
+    core.store.flush().await;
+    let id = id.to_owned();
+    read(core, move |r| {
+        let Some(session) = r.session(&id)? else { return Ok(json!({ "error": format!("there is no session `{id}`"), "check": "see `tollgate sessions list`" })) };
+        let filter = EventFilter { session: Some(id.clone()), limit: 10_000, ..EventFilter::default() };
+        Ok(json!({ "session": session, "exchanges": r.exchanges(&id)?, "events": r.events(&filter)? }))
+    })
+    .await
+}
+
+/// Reads the record on a blocking thread.
+async fn read<T: serde::Serialize + Send + 'static>(
+    core: &Core,
+    ask: impl FnOnce(&Reader) -> Result<T, RecordError> + Send + 'static,
+) -> Response<Body> {
+    let path = core.store.path().to_owned();
+    let result = tokio::task::spawn_blocking(move || ask(&Reader::open(&path)?)).await;
+    match result {
+        Ok(Ok(value)) => answer_json(StatusCode::OK, &value),
+        Ok(Err(e)) => error(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string(), "see the daemon's journal"),
+        Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "reading the record broke off", "see the daemon's journal"),
+    }
+}
+
+fn parameter(query: &str, name: &str) -> Option<String> {
+    form_urlencoded::parse(query.as_bytes()).find(|(k, _)| k == name).map(|(_, v)| v.into_owned())
+}

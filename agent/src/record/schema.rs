@@ -1,0 +1,100 @@
+//! Tables, and how older ones become newer.
+//!
+//! Every table has `chain`, see [`super::chain`]. Times are microseconds since 1970, UTC.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::RecordError;
+use crate::config::Durability;
+
+/// One step each; the database's `user_version` counts those taken.
+const STEPS: &[&str] = &["
+    CREATE TABLE link (
+        seq INTEGER PRIMARY KEY,
+        kind TEXT NOT NULL,
+        body TEXT NOT NULL,
+        hash BLOB NOT NULL
+    );
+    CREATE TABLE session (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        issuer TEXT,
+        subject TEXT NOT NULL,
+        uid INTEGER NOT NULL,
+        cgroup TEXT NOT NULL,
+        command TEXT NOT NULL,
+        started INTEGER NOT NULL,
+        ended INTEGER,
+        state TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE exchange (
+        id INTEGER PRIMARY KEY,
+        session TEXT NOT NULL,
+        issuer TEXT,
+        subject TEXT NOT NULL,
+        started INTEGER NOT NULL,
+        pid INTEGER NOT NULL,
+        exe TEXT NOT NULL,
+        host TEXT NOT NULL,
+        method TEXT NOT NULL,
+        target TEXT NOT NULL,
+        action TEXT NOT NULL,
+        operation TEXT NOT NULL,
+        resources TEXT NOT NULL,
+        region TEXT NOT NULL,
+        account TEXT,
+        parameters TEXT NOT NULL,
+        decision TEXT NOT NULL,
+        policies TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        observed INTEGER NOT NULL,
+        status INTEGER,
+        request_id TEXT,
+        bytes_sent INTEGER,
+        bytes_received INTEGER,
+        ended INTEGER,
+        error TEXT
+    );
+    CREATE INDEX exchange_session ON exchange (session, id);
+    CREATE TABLE event (
+        id INTEGER PRIMARY KEY,
+        at INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        session TEXT,
+        fields TEXT NOT NULL
+    );
+    CREATE INDEX event_session ON event (session, id);
+"];
+
+/// Opens for writing: makes what is missing, refuses what is newer.
+pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, RecordError> {
+    let failed = |message: String| RecordError::Open { path: path.into(), message };
+    private(path).map_err(|e| failed(e.to_string()))?;
+    let connection = Connection::open(path).map_err(|e| failed(e.to_string()))?;
+    let synchronous = match durability {
+        Durability::Power => "FULL",
+        Durability::Process => "NORMAL",
+    };
+    connection
+        .execute_batch(&format!("PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA busy_timeout = 5000; PRAGMA wal_autocheckpoint = 4000;"))
+        .map_err(|e| failed(e.to_string()))?;
+    let taken: i64 = connection.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(|e| failed(e.to_string()))?;
+    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    if taken > known {
+        return Err(RecordError::Newer { path: path.into(), found: taken, known });
+    }
+    for (n, step) in STEPS.iter().enumerate().skip(usize::try_from(taken).unwrap_or(0)) {
+        connection.execute_batch(&format!("BEGIN; {step} PRAGMA user_version = {}; COMMIT;", n + 1)).map_err(|e| failed(e.to_string()))?;
+    }
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(connection)
+}
+
+/// The file exists and is the daemon's alone before SQLite opens it.
+fn private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+}

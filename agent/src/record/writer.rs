@@ -1,0 +1,299 @@
+//! The writer thread, and the handle that everybody else holds.
+//!
+//! Group commit: the thread takes everything that has queued up, writes it in one transaction, and answers all waiters
+//! after the commit. What fails is retried one by one, so that one bad row does not take the others with it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, params};
+use tokio::sync::oneshot;
+
+use super::{ExchangeId, Intent, Outcome, RecordError, SessionRow, chain, schema};
+use crate::config::Durability;
+use crate::journal::Event;
+use crate::session::SessionId;
+
+/// Most writes in one transaction: bounds how long the first of them waits.
+const BATCH: usize = 512;
+/// Writes that may queue up. Intents wait for their answer, so that connections bound them; the rest is small.
+const QUEUE: usize = 1 << 16;
+
+type Answer = oneshot::Sender<Result<(), RecordError>>;
+
+enum Write {
+    Intent(ExchangeId, Box<Intent>, Answer),
+    Outcome(ExchangeId, Outcome),
+    OpenSession(Box<SessionRow>, Answer),
+    EndSession(SessionId, &'static str, SystemTime, Answer),
+    Event(SystemTime, Box<Event>),
+    Flush(Answer),
+}
+
+/// The record, for writing. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: mpsc::SyncSender<Write>,
+    next: AtomicI64,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Opens or makes the database and starts its writer. Exchanges that an earlier daemon left without an outcome are
+    /// marked as interrupted.
+    pub fn open(path: &Path, durability: Durability) -> Result<Self, RecordError> {
+        let connection = schema::open(path, durability)?;
+        let failed = |e: rusqlite::Error| RecordError::Open { path: path.into(), message: e.to_string() };
+        let head = chain::head(&connection).map_err(failed)?;
+        let last: i64 = connection.query_row("SELECT coalesce(max(id), 0) FROM exchange", [], |r| r.get(0)).map_err(failed)?;
+        let last_event: i64 = connection.query_row("SELECT coalesce(max(id), 0) FROM event", [], |r| r.get(0)).map_err(failed)?;
+        let open: Vec<i64> = {
+            let mut statement = connection.prepare("SELECT id FROM exchange WHERE ended IS NULL").map_err(failed)?;
+            let ids = statement.query_map([], |r| r.get(0)).map_err(failed)?;
+            ids.collect::<rusqlite::Result<_>>().map_err(failed)?
+        };
+        let (queue, work) = mpsc::sync_channel(QUEUE);
+        let mut writer = Writer { connection, head, event: last_event };
+        std::thread::Builder::new()
+            .name("record".into())
+            .spawn(move || writer.run(&work))
+            .map_err(|e| RecordError::Open { path: path.into(), message: e.to_string() })?;
+        let store = Self { shared: Arc::new(Shared { queue, next: AtomicI64::new(last + 1), path: path.into() }) };
+        for id in open {
+            store.outcome(
+                ExchangeId(id),
+                Outcome {
+                    status: 0,
+                    request_id: None,
+                    bytes_sent: 0,
+                    bytes_received: 0,
+                    ended: SystemTime::now(),
+                    error: Some("interrupted: the daemon ended before the exchange did".into()),
+                },
+            );
+        }
+        Ok(store)
+    }
+
+    /// Where the database stands, for readers.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// Writes what is about to happen, or was refused. Durable when it returns.
+    pub async fn intent(&self, intent: Intent) -> Result<ExchangeId, RecordError> {
+        let id = ExchangeId(self.shared.next.fetch_add(1, Ordering::Relaxed));
+        self.ask(|answer| Write::Intent(id, Box::new(intent), answer)).await?;
+        Ok(id)
+    }
+
+    /// Writes what became of an exchange. Does not wait.
+    pub fn outcome(&self, id: ExchangeId, outcome: Outcome) {
+        self.put(Write::Outcome(id, outcome));
+    }
+
+    pub async fn open_session(&self, row: SessionRow) -> Result<(), RecordError> {
+        self.ask(|answer| Write::OpenSession(Box::new(row), answer)).await
+    }
+
+    pub async fn end_session(&self, id: SessionId, state: &'static str, at: SystemTime) -> Result<(), RecordError> {
+        self.ask(|answer| Write::EndSession(id, state, at, answer)).await
+    }
+
+    /// Writes an event. Does not wait.
+    pub fn event(&self, at: SystemTime, event: Event) {
+        self.put(Write::Event(at, Box::new(event)));
+    }
+
+    /// Returns when everything before it has been written.
+    pub async fn flush(&self) {
+        if let Err(e) = self.ask(Write::Flush).await {
+            tracing::error!("the record could not be flushed: {e}");
+        }
+    }
+
+    async fn ask(&self, write: impl FnOnce(Answer) -> Write) -> Result<(), RecordError> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.queue.try_send(write(answer)).map_err(|e| match e {
+            mpsc::TrySendError::Full(_) => RecordError::Write("too much is waiting to be written".into()),
+            mpsc::TrySendError::Disconnected(_) => RecordError::Stopped,
+        })?;
+        answered.await.unwrap_or(Err(RecordError::Stopped))
+    }
+
+    fn put(&self, write: Write) {
+        match self.shared.queue.try_send(write) {
+            Ok(()) => {}
+            // Nothing may be lost, and this is rare: let the caller's thread wait for room.
+            Err(mpsc::TrySendError::Full(write)) => {
+                if self.shared.queue.send(write).is_err() {
+                    tracing::error!("the record's writer has stopped");
+                }
+            }
+            Err(mpsc::TrySendError::Disconnected(_)) => tracing::error!("the record's writer has stopped"),
+        }
+    }
+}
+
+struct Writer {
+    connection: Connection,
+    head: (i64, [u8; 32]),
+    event: i64,
+}
+
+impl Writer {
+    fn run(&mut self, work: &mpsc::Receiver<Write>) {
+        while let Ok(first) = work.recv() {
+            let mut batch = vec![first];
+            while batch.len() < BATCH
+                && let Ok(next) = work.try_recv()
+            {
+                batch.push(next);
+            }
+            match self.commit(&batch) {
+                Ok(()) => batch.into_iter().for_each(|w| answer(w, Ok(()))),
+                Err(_) if batch.len() > 1 => {
+                    for write in batch {
+                        let result = self.commit(std::slice::from_ref(&write));
+                        answer(write, result);
+                    }
+                }
+                Err(e) => batch.into_iter().for_each(|w| answer(w, Err(e.clone()))),
+            }
+        }
+    }
+
+    fn commit(&mut self, batch: &[Write]) -> Result<(), RecordError> {
+        let before = (self.head, self.event);
+        let result = self.try_commit(batch);
+        if result.is_err() {
+            (self.head, self.event) = before;
+            // A failed COMMIT may leave the transaction open; the next one has to begin anew.
+            if !self.connection.is_autocommit() {
+                let _ = self.connection.execute_batch("ROLLBACK");
+            }
+        }
+        result.map_err(|e| RecordError::Write(e.to_string()))
+    }
+
+    fn try_commit(&mut self, batch: &[Write]) -> rusqlite::Result<()> {
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        for write in batch {
+            self.write(write)?;
+        }
+        self.connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+
+    fn write(&mut self, write: &Write) -> rusqlite::Result<()> {
+        match write {
+            Write::Intent(id, intent, _) => self.intent(*id, intent),
+            Write::Outcome(id, outcome) => self.outcome(*id, outcome),
+            Write::OpenSession(row, _) => self.open_session(row),
+            Write::EndSession(id, state, at, _) => {
+                self.connection
+                    .prepare_cached("UPDATE session SET state = ?2, ended = ?3 WHERE id = ?1")?
+                    .execute(params![id.as_str(), state, micros(*at)])?;
+                self.link("end", &serde_json::json!({ "id": id.as_str(), "state": state, "at": micros(*at) }))
+            }
+            Write::Event(at, event) => self.event(*at, event),
+            Write::Flush(_) => Ok(()),
+        }
+    }
+
+    fn intent(&mut self, id: ExchangeId, i: &Intent) -> rusqlite::Result<()> {
+        let (resources, policies) = (i.resources.join("\n"), i.policies.join("\n"));
+        self.connection
+            .prepare_cached(
+                "INSERT INTO exchange (id, session, issuer, subject, started, pid, exe, host, method, target, action, operation, resources,
+                 region, account, parameters, decision, policies, reason, observed)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
+            )?
+            .execute(params![
+                id.0, i.session.as_str(), i.issuer, i.subject, micros(i.started), i.pid, i.exe, i.host, i.method, i.target, i.action,
+                i.operation, resources, i.region, i.account, i.parameters, i.decision, policies, i.reason, i.observed,
+            ])?;
+        self.link(
+            "intent",
+            &serde_json::json!({
+                "id": id.0, "session": i.session.as_str(), "issuer": i.issuer, "subject": i.subject, "started": micros(i.started),
+                "pid": i.pid, "exe": i.exe, "host": i.host, "method": i.method, "target": i.target, "action": i.action,
+                "operation": i.operation, "resources": resources, "region": i.region, "account": i.account,
+                "parameters": i.parameters, "decision": i.decision, "policies": policies, "reason": i.reason, "observed": i.observed,
+            }),
+        )
+    }
+
+    fn outcome(&mut self, id: ExchangeId, o: &Outcome) -> rusqlite::Result<()> {
+        let (sent, received) = (i64::try_from(o.bytes_sent).unwrap_or(i64::MAX), i64::try_from(o.bytes_received).unwrap_or(i64::MAX));
+        self.connection
+            .prepare_cached("UPDATE exchange SET status = ?2, request_id = ?3, bytes_sent = ?4, bytes_received = ?5, ended = ?6, error = ?7 WHERE id = ?1")?
+            .execute(params![id.0, o.status, o.request_id, sent, received, micros(o.ended), o.error])?;
+        self.link(
+            "outcome",
+            &serde_json::json!({
+                "id": id.0, "status": o.status, "request_id": o.request_id, "bytes_sent": sent, "bytes_received": received,
+                "ended": micros(o.ended), "error": o.error,
+            }),
+        )
+    }
+
+    fn open_session(&mut self, s: &SessionRow) -> rusqlite::Result<()> {
+        let command = s.command.join("\n");
+        self.connection
+            .prepare_cached("INSERT INTO session (id, name, issuer, subject, uid, cgroup, command, started, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'open')")?
+            .execute(params![s.id.as_str(), s.name, s.issuer, s.subject, s.uid, s.cgroup, command, micros(s.started)])?;
+        self.link(
+            "session",
+            &serde_json::json!({
+                "id": s.id.as_str(), "name": s.name, "issuer": s.issuer, "subject": s.subject, "uid": s.uid, "cgroup": s.cgroup,
+                "command": command, "started": micros(s.started),
+            }),
+        )
+    }
+
+    fn event(&mut self, at: SystemTime, event: &Event) -> rusqlite::Result<()> {
+        self.event += 1;
+        let fields = serde_json::to_string(&event.fields().into_iter().collect::<std::collections::BTreeMap<_, _>>()).unwrap_or_default();
+        self.connection
+            .prepare_cached("INSERT INTO event (id, at, kind, session, fields) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![self.event, micros(at), event.kind.name(), event.session, fields])?;
+        self.link("event", &serde_json::json!({ "id": self.event, "at": micros(at), "kind": event.kind.name(), "fields": fields }))
+    }
+
+    fn link(&mut self, kind: &str, body: &serde_json::Value) -> rusqlite::Result<()> {
+        let body = body.to_string();
+        let seq = self.head.0 + 1;
+        let hash = chain::hash(&self.head.1, seq, kind, &body);
+        self.connection
+            .prepare_cached("INSERT INTO link (seq, kind, body, hash) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![seq, kind, body, hash])?;
+        self.head = (seq, hash);
+        Ok(())
+    }
+}
+
+fn answer(write: Write, result: Result<(), RecordError>) {
+    match write {
+        // A waiter that has gone away needs no answer.
+        Write::Intent(_, _, a) | Write::OpenSession(_, a) | Write::EndSession(_, _, _, a) | Write::Flush(a) => drop(a.send(result)),
+        Write::Outcome(..) | Write::Event(..) => {
+            if let Err(e) = result {
+                tracing::error!("{e}");
+            }
+        }
+    }
+}
+
+/// Microseconds since 1970.
+pub(super) fn micros(at: SystemTime) -> i64 {
+    at.duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
+}
