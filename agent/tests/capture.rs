@@ -59,11 +59,8 @@ struct Bed {
 impl Bed {
     fn new(name: &str) -> Self {
         let unique = format!("tollgate-test-{name}-{}", std::process::id());
-        let config = config::Capture {
-            port: PORT,
-            bpffs: Path::new("/sys/fs/bpf").join(&unique),
-            ..config::Capture::default()
-        };
+        let config =
+            config::Capture { port: PORT, bpffs: Path::new("/sys/fs/bpf").join(&unique), ..config::Capture::default() };
         let dir = cgroup::mount().expect("cgroup v2").join(&unique).join("agent");
         cgroup::create(&dir).expect("a cgroup");
         let mut bed = Self { config, capture: None, dir, flows: None };
@@ -113,7 +110,8 @@ impl Bed {
         let mut command = Command::new("/bin/sh");
         command.env_clear().env("PATH", "/usr/bin:/bin").current_dir("/");
         let join = dir.map_or(String::new(), |dir| format!("echo $$ > {}/cgroup.procs; ", dir.display()));
-        let switch = if uid == 0 { String::new() } else { format!("setpriv --reuid {uid} --clear-groups --no-new-privs ") };
+        let switch =
+            if uid == 0 { String::new() } else { format!("setpriv --reuid {uid} --clear-groups --no-new-privs ") };
         command.args(["-c", &format!("{join}exec {switch}/usr/bin/python3 -c \"$0\""), &format!("{PRELUDE}{script}")]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         command.spawn().expect("sh")
