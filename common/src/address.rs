@@ -98,12 +98,12 @@ mod tests {
     use super::*;
 
     pub(crate) fn address(text: &str) -> Address {
-        let v6: Ipv6Addr = match text.parse::<IpAddr>().unwrap() {
+        let v6: Ipv6Addr = match text.parse::<IpAddr>().expect("an address") {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
         };
         let b = v6.octets();
-        Address(core::array::from_fn(|i| u32::from_ne_bytes(b[i * 4..i * 4 + 4].try_into().unwrap())))
+        Address(core::array::from_fn(|i| u32::from_ne_bytes(b[i * 4..i * 4 + 4].try_into().expect("an address"))))
     }
 
     #[test]
