@@ -112,7 +112,12 @@ impl Capture {
     }
 
     /// [`Capture::take`] for a listener in another network namespace.
-    pub fn take_in(&self, netns_cookie: u64, peer: SocketAddr, local: SocketAddr) -> Result<Option<Flow>, CaptureError> {
+    pub fn take_in(
+        &self,
+        netns_cookie: u64,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) -> Result<Option<Flow>, CaptureError> {
         let key = FlowKey {
             netns: NetnsCookie(netns_cookie),
             peer: address(peer.ip()),
@@ -201,7 +206,9 @@ fn address(ip: IpAddr) -> Address {
         IpAddr::V6(v6) => v6,
     };
     let bytes = v6.octets();
-    Address(std::array::from_fn(|i| u32::from_ne_bytes([bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]])))
+    Address(std::array::from_fn(|i| {
+        u32::from_ne_bytes([bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]])
+    }))
 }
 
 fn ip(address: Address) -> IpAddr {

@@ -98,12 +98,12 @@ mod tests {
     use super::*;
 
     pub(crate) fn address(text: &str) -> Address {
-        let v6: Ipv6Addr = match text.parse::<IpAddr>().unwrap() {
+        let v6: Ipv6Addr = match text.parse::<IpAddr>().expect("an address") {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
         };
         let b = v6.octets();
-        Address(core::array::from_fn(|i| u32::from_ne_bytes(b[i * 4..i * 4 + 4].try_into().unwrap())))
+        Address(core::array::from_fn(|i| u32::from_ne_bytes(b[i * 4..i * 4 + 4].try_into().expect("an address"))))
     }
 
     #[test]
@@ -111,17 +111,28 @@ mod tests {
         for yes in ["127.0.0.1", "127.255.255.255", "0.0.0.0", "::1", "::", "::ffff:127.9.9.9", "::ffff:0.0.0.0"] {
             assert!(address(yes).is_local(), "{yes}");
         }
-        for no in ["126.255.255.255", "128.0.0.1", "::2", "::127.0.0.1", "fe80::1", "1::1", "169.254.169.254", "0.0.0.1"] {
+        for no in
+            ["126.255.255.255", "128.0.0.1", "::2", "::127.0.0.1", "fe80::1", "1::1", "169.254.169.254", "0.0.0.1"]
+        {
             assert!(!address(no).is_local(), "{no}");
         }
     }
 
     #[test]
     fn metadata_addresses() {
-        for yes in ["169.254.169.254", "::ffff:169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::254", "fd00:ec2::23"] {
+        for yes in [
+            "169.254.169.254",
+            "::ffff:169.254.169.254",
+            "169.254.170.2",
+            "169.254.170.23",
+            "fd00:ec2::254",
+            "fd00:ec2::23",
+        ] {
             assert!(address(yes).is_metadata(), "{yes}");
         }
-        for no in ["169.254.169.253", "169.254.170.3", "fd00:ec2::1:254", "fd00:ec3::254", "::169.254.169.254", "fd00:ec2::2"] {
+        for no in
+            ["169.254.169.253", "169.254.170.3", "fd00:ec2::1:254", "fd00:ec3::254", "::169.254.169.254", "fd00:ec2::2"]
+        {
             assert!(!address(no).is_metadata(), "{no}");
         }
     }

@@ -54,17 +54,16 @@ pub struct Sticky {
     pub since: u64,
 }
 
-// SAFETY: all are `repr(C)` or `repr(transparent)`, of integers alone, and have no padding (tests below).
 #[cfg(feature = "user")]
 mod pod {
-    unsafe impl aya::Pod for super::CgroupId {}
-    unsafe impl aya::Pod for super::NetnsCookie {}
-    unsafe impl aya::Pod for super::Tag {}
-    unsafe impl aya::Pod for super::Sticky {}
-    unsafe impl aya::Pod for super::Flow {}
-    unsafe impl aya::Pod for super::FlowKey {}
-    unsafe impl aya::Pod for super::Config {}
-    unsafe impl aya::Pod for super::Bypass {}
+    macro_rules! pod {
+        ($($shared:ty),+) => {
+            // SAFETY: each is `repr(C)` or `repr(transparent)`, of integers alone, and has no padding (asserted below).
+            $(unsafe impl aya::Pod for $shared {})+
+        };
+    }
+    pod!(super::CgroupId, super::NetnsCookie, super::Tag, super::Sticky);
+    pod!(super::Flow, super::FlowKey, super::Config, super::Bypass);
 }
 
 const _: () = {

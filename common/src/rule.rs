@@ -182,7 +182,16 @@ mod tests {
         assert!(may_create(STREAM, IPPROTO_TCP));
         assert!(may_create(DGRAM, IPPROTO_UDP));
         assert!(may_create(DGRAM, IPPROTO_ICMP));
-        for (kind, protocol) in [(3, IPPROTO_TCP), (3, 255), (STREAM, 262), (STREAM, 132), (5, 132), (DGRAM, 136), (6, 33), (DGRAM, IPPROTO_TCP)] {
+        for (kind, protocol) in [
+            (3, IPPROTO_TCP),
+            (3, 255),
+            (STREAM, 262),
+            (STREAM, 132),
+            (5, 132),
+            (DGRAM, 136),
+            (6, 33),
+            (DGRAM, IPPROTO_TCP),
+        ] {
             assert!(!may_create(kind, protocol), "{kind} {protocol}");
         }
     }

@@ -31,8 +31,7 @@ pub fn sock_create(ctx: SockContext) -> i32 {
             core::ptr::addr_of!((*ctx.sock).protocol).read_volatile(),
         )
     };
-    let attempt =
-        |kind, tag| Attempt { kind, tag, address: Address([0; 4]), port: NetPort::from_host(0), protocol };
+    let attempt = |kind, tag| Attempt { kind, tag, address: Address([0; 4]), port: NetPort::from_host(0), protocol };
     let mut tag = match tag::of_current(config) {
         Ok(Tag::NONE) => return PASS,
         Ok(tag) => tag,

@@ -116,5 +116,12 @@ fn key(ctx: &SockOpsContext, config: &Config) -> Option<FlowKey> {
     }
     // SAFETY: the helper takes this program type's context.
     let netns = NetnsCookie(unsafe { aya_ebpf::helpers::bpf_get_netns_cookie(ops.cast()) });
-    Some(FlowKey { netns, peer, local, peer_port: NetPort::from_host(ctx.local_port() as u16), local_port, reserved: 0 })
+    Some(FlowKey {
+        netns,
+        peer,
+        local,
+        peer_port: NetPort::from_host(ctx.local_port() as u16),
+        local_port,
+        reserved: 0,
+    })
 }

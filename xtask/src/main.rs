@@ -1,1 +1,26 @@
-fn main() {}
+//! `cargo xtask VERB`: all of the project's tooling, and all that CI calls.
+//!
+//! One file per verb. Each says what it is doing while it does it, and how to mend what is missing.
+
+mod ebpf;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, generates, tests and shows Tollgate")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Builds the kernel side into the repository, or proves that what is there came from the sources
+    Ebpf(ebpf::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().verb {
+        Verb::Ebpf(args) => ebpf::run(&args),
+    }
+}

@@ -46,7 +46,10 @@ impl Bypass {
 
     /// Whether another one says nothing new.
     pub(super) fn alike(&self, other: &Self) -> bool {
-        self.kind == other.kind && self.pid == other.pid && self.tag == other.tag && self.destination == other.destination
+        self.kind == other.kind
+            && self.pid == other.pid
+            && self.tag == other.tag
+            && self.destination == other.destination
     }
 }
 

@@ -16,11 +16,17 @@ pub enum CaptureError {
     Untaggable { path: PathBuf, reason: &'static str },
     #[error("`{path}` cannot hold pins: {reason}; check `capture.bpffs`")]
     Bpffs { path: PathBuf, reason: String },
-    #[error("`{found}` holds pins of another version; stop the processes it governs, then remove them with that version's `tollgate unpin`")]
+    #[error(
+        "`{found}` holds pins of another version; stop the processes it governs, then remove them with that version's `tollgate unpin`"
+    )]
     OtherSchema { found: PathBuf },
-    #[error("pinned map `{name}` has another layout than this version's; remove the pins with the version that made them")]
+    #[error(
+        "pinned map `{name}` has another layout than this version's; remove the pins with the version that made them"
+    )]
     Layout { name: &'static str },
-    #[error("cannot load the kernel side: {0}; check that the daemon has CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and CAP_SYS_ADMIN")]
+    #[error(
+        "cannot load the kernel side: {0}; check that the daemon has CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and CAP_SYS_ADMIN"
+    )]
     Load(#[source] Box<aya::EbpfError>),
     #[error("cannot load program `{name}`: {source}; check the daemon's capabilities and the kernel's log")]
     Program { name: &'static str, source: Box<aya::programs::ProgramError> },
@@ -28,7 +34,9 @@ pub enum CaptureError {
     Missing(&'static str),
     #[error("map `{name}`: {source}")]
     Map { name: &'static str, source: io::Error },
-    #[error("cannot attach `{name}`: {source}; check whether another program holds the cgroup's hook exclusively (`bpftool cgroup tree`)")]
+    #[error(
+        "cannot attach `{name}`: {source}; check whether another program holds the cgroup's hook exclusively (`bpftool cgroup tree`)"
+    )]
     Link { name: &'static str, source: io::Error },
     #[error("pin `{path}`: {source}")]
     Pin { path: PathBuf, source: io::Error },
@@ -38,7 +46,9 @@ pub enum CaptureError {
     UnknownTag(u32),
     #[error("cannot tell the network namespace: {0}")]
     Netns(#[source] io::Error),
-    #[error("port {0} is in the range that the kernel hands out (`net.ipv4.ip_local_port_range`), so that another process could be given it; choose another `capture.port`, or reserve it in `net.ipv4.ip_local_reserved_ports`")]
+    #[error(
+        "port {0} is in the range that the kernel hands out (`net.ipv4.ip_local_port_range`), so that another process could be given it; choose another `capture.port`, or reserve it in `net.ipv4.ip_local_reserved_ports`"
+    )]
     EphemeralPort(u16),
     #[error("cannot listen on {address}: {source}; check what else uses the port (`ss -ltnp`)")]
     Listen { address: std::net::SocketAddr, source: io::Error },

@@ -54,12 +54,15 @@ pub(super) fn start(config: &crate::config::Capture) -> Result<Capture, CaptureE
         _ => attach_tracepoints(&mut object, &pins)?,
     };
     if !sticky {
-        tracing::warn!("processes cannot be followed when they leave their cgroup (no usable tracefs); root processes can leave it, others cannot");
+        tracing::warn!(
+            "processes cannot be followed when they leave their cgroup (no usable tracefs); root processes can leave it, others cannot"
+        );
     }
     let tags = Tags::adopt(pins, mount, tag_programs, &maps)?;
 
     let initial_pids = std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link == Path::new(INITIAL_PIDS));
-    let logger = EbpfLogger::init_with_logger(&mut object, watch::Tracing).map_err(|e| CaptureError::Watch(std::io::Error::other(e)))?;
+    let logger = EbpfLogger::init_with_logger(&mut object, watch::Tracing)
+        .map_err(|e| CaptureError::Watch(std::io::Error::other(e)))?;
     let events = object.take_map("EVENTS").ok_or(CaptureError::Missing("EVENTS"))?;
     let events = RingBuf::try_from(events).map_err(|e| CaptureError::Watch(std::io::Error::other(e)))?;
     let own = |fd: std::os::fd::BorrowedFd<'_>| fd.try_clone_to_owned().map_err(CaptureError::Watch);
@@ -180,13 +183,16 @@ fn attach_tracepoints(object: &mut Ebpf, pins: &Pins) -> Result<bool, CaptureErr
 
 fn remove_file(path: &Path) -> Result<(), CaptureError> {
     match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(CaptureError::Pin { path: path.to_owned(), source: e }),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(CaptureError::Pin { path: path.to_owned(), source: e })
+        }
         _ => Ok(()),
     }
 }
 
 fn kernel() -> Result<(u32, u32), CaptureError> {
-    let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
+    let release =
+        nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
     match version(&release) {
         Some(version) if version >= OLDEST => Ok(version),
         _ => Err(CaptureError::OldKernel(release)),

@@ -8,10 +8,10 @@ use std::path::Path;
 use aya::maps::{Map, MapData, PerCpuArray};
 use tollgate_common::{CgroupId, Config, Counter, Flow, FlowKey, Kind, NetnsCookie, Pending, Sticky, Tag};
 
+use super::TagId;
 use super::bypass::Counters;
 use super::error::CaptureError;
 use super::tags::TAGS;
-use super::TagId;
 use crate::sys::bpf::{self, Attach};
 
 /// Built by `cargo xtask ebpf` from `ebpf/` and `common/`.
@@ -181,7 +181,8 @@ impl Maps {
         let fd = self.counters.try_clone().map_err(CaptureError::map("COUNTERS"))?;
         let map = MapData::from_fd(fd).map_err(unreadable)?;
         let map = PerCpuArray::<_, u64>::try_from(Map::PerCpuArray(map)).map_err(unreadable)?;
-        let total = |counter: Counter| map.get(&counter.0, 0).map(|values| values.iter().sum::<u64>()).map_err(unreadable);
+        let total =
+            |counter: Counter| map.get(&counter.0, 0).map(|values| values.iter().sum::<u64>()).map_err(unreadable);
         let mut refused = Vec::new();
         for kind in Kind::ALL {
             match total(Counter::refused(kind))? {

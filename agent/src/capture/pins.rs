@@ -78,7 +78,12 @@ impl Pins {
 
 /// Makes sure that `program` is attached where `cgroup` is, and pinned in `dir`: swaps it into the link that is there, or
 /// makes one.
-pub(super) fn link(dir: &Path, hook: Hook, program: BorrowedFd<'_>, cgroup: Option<(BorrowedFd<'_>, u64)>) -> Result<Link, CaptureError> {
+pub(super) fn link(
+    dir: &Path,
+    hook: Hook,
+    program: BorrowedFd<'_>,
+    cgroup: Option<(BorrowedFd<'_>, u64)>,
+) -> Result<Link, CaptureError> {
     let path = dir.join(hook.program);
     let failed = |source| CaptureError::Link { name: hook.program, source };
     match bpf::open_pin(&path) {
@@ -88,7 +93,8 @@ pub(super) fn link(dir: &Path, hook: Hook, program: BorrowedFd<'_>, cgroup: Opti
                 return Ok(Link::Severed);
             }
             if cgroup.is_some_and(|(_, id)| id != on) {
-                let source = io::Error::other(format!("the pinned link is on cgroup {on}; was the hierarchy mounted anew?"));
+                let source =
+                    io::Error::other(format!("the pinned link is on cgroup {on}; was the hierarchy mounted anew?"));
                 return Err(failed(source));
             }
             match bpf::replace(link.as_fd(), program) {
@@ -161,7 +167,8 @@ fn mount_if_missing(bpffs: &Path) -> Result<(), CaptureError> {
 fn other_version(bpffs: &Path) -> io::Result<Option<PathBuf>> {
     for entry in std::fs::read_dir(bpffs)? {
         let name = entry?.file_name();
-        let version = name.to_str().and_then(|name| name.strip_prefix('v')).and_then(|digits| digits.parse::<u32>().ok());
+        let version =
+            name.to_str().and_then(|name| name.strip_prefix('v')).and_then(|digits| digits.parse::<u32>().ok());
         if version.is_some_and(|version| version != SCHEMA) {
             return Ok(Some(bpffs.join(name)));
         }

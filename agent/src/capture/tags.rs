@@ -77,7 +77,11 @@ impl Tags {
         maps.set_config(&config)?;
         maps.set_tag(id, Tag(tag))?;
         let done = self.attach(tag, id, Some(&dir)).and_then(|severed| {
-            if severed { Err(refuse("it was removed meanwhile")) } else { note_members(maps, &dir, Tag(tag), initial_pids) }
+            if severed {
+                Err(refuse("it was removed meanwhile"))
+            } else {
+                note_members(maps, &dir, Tag(tag), initial_pids)
+            }
         });
         if let Err(e) = done {
             // The attempt is what counts for the caller; a leftover entry of a cgroup only means that it is governed.

@@ -138,7 +138,8 @@ pub fn replace(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> 
 pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     // `struct bpf_link_info`: type, id, prog_id, padding, then a union that for cgroup links starts with the cgroup's id.
     let mut info = [0_u64; 16];
-    let mut attr = Attr::new().halves(0, raw(link), size_of_val(&info) as u32).pointer(1, std::ptr::from_mut(&mut info));
+    let mut attr =
+        Attr::new().halves(0, raw(link), size_of_val(&info) as u32).pointer(1, std::ptr::from_mut(&mut info));
     // SAFETY: `info` is writable for the length given, and outlives the call.
     unsafe { bpf(Command::Info, &mut attr)? };
     let program = u32::from_ne_bytes(info[1].to_ne_bytes()[..4].try_into().unwrap_or_default());
@@ -155,7 +156,8 @@ fn absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 
 fn read<K: Pod, V: Pod>(command: Command, map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
     let mut value = std::mem::MaybeUninit::<V>::zeroed();
-    let mut attr = Attr::new().halves(0, raw(map), 0).pointer(1, std::ptr::from_ref(key)).pointer(2, value.as_mut_ptr());
+    let mut attr =
+        Attr::new().halves(0, raw(map), 0).pointer(1, std::ptr::from_ref(key)).pointer(2, value.as_mut_ptr());
     // SAFETY: key and value have the sizes that the map was made with (`crate::capture` opens each with its own types).
     let found = absent(unsafe { bpf(command, &mut attr) })?;
     // SAFETY: zeroed, then perhaps written by the kernel; any bytes are a value of a `Pod`.
@@ -174,8 +176,11 @@ pub fn map_take<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Opti
 
 /// Sets the value of `key`.
 pub fn map_set<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
-    let mut attr =
-        Attr::new().halves(0, raw(map), 0).pointer(1, std::ptr::from_ref(key)).pointer(2, std::ptr::from_ref(value)).word(3, 0);
+    let mut attr = Attr::new()
+        .halves(0, raw(map), 0)
+        .pointer(1, std::ptr::from_ref(key))
+        .pointer(2, std::ptr::from_ref(value))
+        .word(3, 0);
     // SAFETY: as in `read`; the kernel only reads both.
     unsafe { bpf(Command::MapUpdate, &mut attr).map(drop) }
 }

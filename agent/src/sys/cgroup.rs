@@ -16,7 +16,8 @@ pub fn id(dir: &Path) -> io::Result<u64> {
 /// Where the version 2 hierarchy is mounted: `/sys/fs/cgroup` on most hosts, `/sys/fs/cgroup/unified` on hybrid ones.
 pub fn mount() -> io::Result<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mounts")?;
-    find_mount(&mounts).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no cgroup2 file system in /proc/self/mounts"))
+    find_mount(&mounts)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no cgroup2 file system in /proc/self/mounts"))
 }
 
 fn find_mount(mounts: &str) -> Option<PathBuf> {
