@@ -1,1 +1,109 @@
-//! Room `cli`.
+//! The command line: one file per verb, all over the control socket.
+//!
+//! Owns the arguments and what is printed. Never opens the store itself.
+
+mod approvals;
+mod check;
+mod daemon;
+mod demo;
+mod events;
+mod run;
+mod sessions;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::control::Client;
+
+/// Governs what AI agents do on AWS, without touching the agent.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, arg_required_else_help = true)]
+struct Cli {
+    /// The daemon's control socket.
+    #[arg(long, global = true, default_value = "/run/tollgate/control.sock", env = "TOLLGATE_SOCKET")]
+    socket: PathBuf,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the daemon.
+    Daemon(daemon::Args),
+    /// Run a command in a governed session of its own.
+    Run(run::Args),
+    /// List sessions, show one's timeline, end one.
+    Sessions(sessions::Args),
+    /// Show events; the newest last.
+    Events(events::Args),
+    /// See and answer requests that wait for a person.
+    Approvals(approvals::Args),
+    /// Say how the daemon is doing.
+    Status,
+    /// Have the daemon read its configuration and policies again.
+    Reload,
+    /// Check a configuration file and its policies without a daemon.
+    Check(check::Args),
+    /// Prove that the record has not been altered.
+    Verify,
+    /// See the main job done on this machine: a look-alike of AWS, an issuer, an agent.
+    Demo(demo::Args),
+    /// Start a governed command; for the daemon only.
+    #[command(name = "__launch", hide = true)]
+    Launch { spec: PathBuf },
+}
+
+/// Parses, runs, and gives the exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let client = Client::new(&cli.socket);
+    let result = match cli.verb {
+        // Single-threaded, and before anything else has been set up.
+        Verb::Launch { spec } => return ExitCode::from(crate::launch::launch(&spec)),
+        Verb::Daemon(args) => daemon::run(&args),
+        Verb::Check(args) => check::run(&args),
+        Verb::Demo(args) => demo::run(&args),
+        Verb::Run(args) => match wait(run::run(&client, args)) {
+            Ok(code) => return code,
+            Err(e) => Err(e),
+        },
+        Verb::Sessions(args) => wait(sessions::run(&client, args)),
+        Verb::Events(args) => wait(events::run(&client, args)),
+        Verb::Approvals(args) => wait(approvals::run(&client, args)),
+        Verb::Status => wait(print(&client, "/v1/status")),
+        Verb::Verify => wait(verify(&client)),
+        Verb::Reload => wait(async {
+            client.post("/v1/reload", &()).await?;
+            println!("reloaded");
+            Ok(())
+        }),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("tollgate: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn wait<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+async fn print(client: &Client, path: &str) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(&client.get(path).await?)?);
+    Ok(())
+}
+
+async fn verify(client: &Client) -> anyhow::Result<()> {
+    let answer = client.get("/v1/verify").await?;
+    if answer["intact"] == true {
+        println!("intact: {} links, head {}", answer["links"], answer["head"].as_str().unwrap_or_default());
+        return Ok(());
+    }
+    anyhow::bail!("the record was altered at link {}: {}", answer["broken"]["seq"], answer["broken"]["why"].as_str().unwrap_or_default())
+}

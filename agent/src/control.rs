@@ -24,7 +24,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
 pub use client::{Client, ClientError};
-pub use run::{RunAnswer, RunRequest};
+pub use run::{Leaders, RunAnswer, RunRequest};
 
 use crate::daemon::Core;
 use crate::journal::{Event, Kind};

@@ -3,13 +3,16 @@
 //! Owns [`Core`], what the data path and the control socket share, and the life of the process.
 //! The swappable parts change together on reload, or not at all.
 
+mod sessions;
+
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -25,7 +28,9 @@ use crate::policy::PolicySet;
 use crate::record::Store;
 use crate::session::Registry;
 use crate::tls::{Authority, Leaves};
-use crate::{control, mask, metadata, policy};
+use crate::{aws, control, journal, metadata, policy};
+
+pub use sessions::{Ask, OpenError};
 
 /// What the data path and the control socket share.
 #[derive(Debug)]
@@ -46,6 +51,8 @@ pub struct Core {
     pub store: Store,
     pub journal: Journal,
     pub approvals: Approvals,
+    /// Process group leaders of the commands that `tollgate run` started.
+    pub leaders: control::Leaders,
 }
 
 /// What a reload replaces.
@@ -61,7 +68,7 @@ impl Swappable {
     /// Reads and checks everything; nothing has changed until all of it is good.
     fn load(path: &Path) -> anyhow::Result<Self> {
         let config = Config::load(path)?;
-        let policy = policy::load(&config.policy)?;
+        let policy = load_policies(&config.policy)?;
         let brokers = Brokers::new(&config.bindings)?;
         let verifier = Verifier::new(&config.identity)?;
         let upstreams = Upstreams::new(&config.gateway, &config.upstreams)?;
@@ -93,7 +100,8 @@ impl Core {
             metadata_tokens: metadata::Tokens::default(),
             leaves: Leaves::new(authority.clone()),
             authority,
-            approvals: Approvals::new(store.clone()),
+            approvals: Approvals::default(),
+            leaders: control::Leaders::default(),
             store,
             journal,
         })
@@ -136,6 +144,7 @@ impl Core {
 pub fn run(config: &Path) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the async runtime")?;
     runtime.block_on(async {
+        journal::init_tracing(Config::load(config)?.journal.to)?;
         let core = Arc::new(Core::start(config)?);
         serve(core).await
     })
@@ -158,7 +167,6 @@ async fn serve(core: Arc<Core>) -> anyhow::Result<()> {
     tokio::spawn(control::serve(control, core.clone(), stopping.clone()));
     tokio::spawn(tell_bypasses(core.clone()));
     let gateway = tokio::spawn(gateway::serve(core.clone(), listeners, stopping, config.gateway.drain_timeout));
-    tokio::spawn(keep_placeholders_fresh(core.clone()));
     let watchdog = control::notify::ready();
     core.journal.emit(Event {
         kind: Kind::Daemon,
@@ -185,4 +193,41 @@ async fn serve(core: Arc<Core>) -> anyhow::Result<()> {
     let _ = gateway.await;
     core.store.flush().await;
     Ok(())
+}
+
+/// Reads the policies of a directory, validated against the model; all that is wrong with them in one error.
+pub fn load_policies(config: &crate::config::Policy) -> anyhow::Result<PolicySet> {
+    PolicySet::load(&config.dir, config.mode, aws::model::catalog()).map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("the policies are not valid:\n{}", lines.join("\n"))
+    })
+}
+
+/// What the kernel side refused becomes events.
+async fn tell_bypasses(core: Arc<Core>) {
+    let Some(mut attempts) = core.capture.bypasses() else { return };
+    while let Some(attempt) = attempts.recv().await {
+        let session = attempt.tag.and_then(|t| core.sessions.by_tag(t));
+        let principal = session.as_ref().map(|s| s.principal());
+        core.journal.emit(Event {
+            kind: Kind::Bypass,
+            session: session.map(|s| s.id.to_string()),
+            subject: principal.as_ref().map(|p| p.subject.clone()),
+            issuer: principal.and_then(|p| p.issuer.clone()),
+            reason: Some(format!("{} refused in the kernel, {} time(s)", attempt.kind.name(), attempt.count)),
+            exe: Some(attempt.comm),
+            pid: Some(attempt.pid),
+            destination: attempt.destination.map(|d| d.to_string()),
+            ..Event::default()
+        });
+    }
+}
+
+/// Makes a directory that others may pass but not list.
+fn make_dir(dir: &Path) -> anyhow::Result<()> {
+    match std::fs::DirBuilder::new().recursive(true).mode(0o711).create(dir) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(e).with_context(|| format!("cannot make `{}`; check its parent's permissions", dir.display())),
+    }
 }

@@ -4,6 +4,7 @@
 //! `aws`, `policy` and `mask` are pure. `unsafe` lives in `sys` alone.
 #![deny(unsafe_code)]
 
+pub mod approval;
 pub mod aws;
 pub mod capture;
 pub mod cli;

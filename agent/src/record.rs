@@ -93,3 +93,140 @@ pub enum RecordError {
     #[error("the record's writer has stopped; see the journal for why")]
     Stopped,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Durability;
+    use crate::journal::Event;
+
+    fn intent(session: &SessionId, n: u32) -> Intent {
+        Intent {
+            session: session.clone(),
+            issuer: Some("https://i.example".into()),
+            subject: "s".into(),
+            started: SystemTime::now(),
+            pid: n,
+            exe: "/bin/true".into(),
+            host: "s3.amazonaws.com".into(),
+            method: "GET".into(),
+            target: "/".into(),
+            action: "s3:ListAllMyBuckets".into(),
+            operation: "s3:ListBuckets".into(),
+            resources: vec!["*".into()],
+            region: "us-east-1".into(),
+            account: None,
+            parameters: "{}".into(),
+            decision: "allow",
+            policies: vec!["p".into()],
+            reason: "permitted".into(),
+            observed: false,
+        }
+    }
+
+    fn outcome() -> Outcome {
+        Outcome { status: 200, request_id: None, bytes_sent: 1, bytes_received: 2, ended: SystemTime::now(), error: None }
+    }
+
+    fn row(id: &SessionId) -> SessionRow {
+        SessionRow {
+            id: id.clone(),
+            name: "n".into(),
+            issuer: None,
+            subject: "s".into(),
+            uid: 0,
+            cgroup: "/c".into(),
+            command: vec!["a".into(), "b".into()],
+            started: SystemTime::now(),
+        }
+    }
+
+    fn temporary() -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("tollgate-record-{:016x}", rand::random::<u64>()));
+        std::fs::create_dir(&dir).expect("a directory");
+        dir.join("record.db")
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_read_and_its_chain_holds() {
+        let path = temporary();
+        let store = Store::open(&path, Durability::Power).expect("opens");
+        let session = SessionId::random();
+        store.open_session(row(&session)).await.expect("written");
+        let all = futures_util::future::join_all((0..300).map(|n| store.intent(intent(&session, n)))).await;
+        for id in all {
+            store.outcome(id.expect("written"), outcome());
+        }
+        store.event(SystemTime::now(), Event { session: Some(session.to_string()), ..Event::default() });
+        store.end_session(session.clone(), "ended", SystemTime::now()).await.expect("written");
+        let reader = Reader::open(&path).expect("opens");
+        let exchanges = reader.exchanges(session.as_str()).expect("reads");
+        assert_eq!(exchanges.len(), 300);
+        assert!(exchanges.iter().all(|e| e.status == Some(200) && e.policies == ["p"]));
+        let summary = reader.session(session.as_str()).expect("reads").expect("is there");
+        assert_eq!((summary.state.as_str(), summary.exchanges, summary.command.len()), ("ended", 300, 2));
+        assert_eq!(reader.events(&EventFilter { limit: 10, ..EventFilter::default() }).expect("reads").len(), 1);
+        let (links, _) = reader.verify().expect("reads").expect("intact");
+        assert_eq!(links, 300 * 2 + 3);
+    }
+
+    #[tokio::test]
+    async fn one_changed_byte_is_found_in_the_chain_and_in_the_tables() {
+        for tamper in [
+            "UPDATE link SET body = replace(body, 'ListAllMyBuckets', 'ListAllMyBuckett') WHERE seq = 2",
+            "UPDATE exchange SET action = 's3:GetObject' WHERE id = 1",
+            "UPDATE exchange SET status = 201 WHERE id = 1",
+            "UPDATE session SET subject = 't'",
+            "DELETE FROM link WHERE seq = 2",
+            "DELETE FROM exchange",
+        ] {
+            let path = temporary();
+            let store = Store::open(&path, Durability::Process).expect("opens");
+            let session = SessionId::random();
+            store.open_session(row(&session)).await.expect("written");
+            let id = store.intent(intent(&session, 1)).await.expect("written");
+            store.outcome(id, outcome());
+            store.flush().await;
+            let connection = rusqlite::Connection::open(&path).expect("opens");
+            assert!(verify(&connection).expect("reads").is_ok());
+            connection.execute_batch(tamper).expect("tampers");
+            assert!(verify(&connection).expect("reads").is_err(), "{tamper}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_exchange_without_an_outcome_is_marked_at_the_next_start() {
+        let path = temporary();
+        let session = SessionId::random();
+        let store = Store::open(&path, Durability::Process).expect("opens");
+        store.intent(intent(&session, 1)).await.expect("written");
+        drop(store);
+        let store = Store::open(&path, Durability::Process).expect("opens");
+        store.flush().await;
+        let exchanges = Reader::open(&path).and_then(|r| r.exchanges(session.as_str())).expect("reads");
+        assert!(exchanges[0].error.as_deref().is_some_and(|e| e.contains("interrupted")));
+        assert!(store.intent(intent(&session, 2)).await.expect("written") > ExchangeId(1));
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused() {
+        let path = temporary();
+        rusqlite::Connection::open(&path).and_then(|c| c.execute_batch("PRAGMA user_version = 99")).expect("writes");
+        let message = Store::open(&path, Durability::Power).expect_err("newer").to_string();
+        assert!(message.contains("has schema 99"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_an_error_and_then_goes_on() {
+        let path = temporary();
+        let store = Store::open(&path, Durability::Process).expect("opens");
+        let session = SessionId::random();
+        store.open_session(row(&session)).await.expect("written");
+        // The same key again fails, alone, beside intents that do not.
+        let (again, fine) = tokio::join!(store.open_session(row(&session)), store.intent(intent(&session, 1)));
+        assert!(again.is_err());
+        fine.expect("written");
+        let reader = Reader::open(&path).expect("opens");
+        assert!(reader.verify().expect("reads").is_ok());
+    }
+}

@@ -7,3 +7,5 @@ pub mod bpf;
 pub mod cgroup;
 pub mod inherited;
 pub mod netns;
+pub mod peer;
+pub mod process;

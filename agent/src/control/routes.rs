@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{Body, Peer, error, json as answer_json, run};
 use crate::approval::Vote;
 use crate::daemon::Core;
+use crate::journal::{Event, Kind};
 use crate::record::{EventFilter, Reader, RecordError};
 use crate::session::{SessionId, State};
 
@@ -56,7 +57,18 @@ pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incomi
         (&Method::POST, ["v1", "approvals", id, verb @ ("approve" | "deny")]) => {
             let vote = Vote { approve: *verb == "approve", uid: peer.uid };
             match core.approvals.vote(id, vote) {
-                Ok(()) => answer_json(StatusCode::OK, &json!({ "id": id, "answer": verb })),
+                Ok(pending) => {
+                    core.journal.emit(Event {
+                        kind: if vote.approve { Kind::Approved } else { Kind::Blocked },
+                        session: Some(pending.session),
+                        subject: Some(pending.subject),
+                        action: Some(pending.action),
+                        resource: Some(pending.resource),
+                        reason: Some(format!("{verb}: request {id}, by user {}", peer.uid)),
+                        ..Event::default()
+                    });
+                    answer_json(StatusCode::OK, &json!({ "id": id, "answer": verb }))
+                }
                 Err(why) => error(StatusCode::CONFLICT, &why, "see `tollgate approvals list`"),
             }
         }

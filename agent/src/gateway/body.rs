@@ -99,10 +99,8 @@ impl Streamed {
     }
 
     fn finish(&mut self) -> Result<(), BodyError> {
-        match self.check.take() {
-            Some((hash, declared)) if hex::encode(hash.finalize()) != declared => Err(BodyError::Altered),
-            _ => Ok(()),
-        }
+        let Some((hash, declared)) = self.check.take() else { return Ok(()) };
+        if hex::encode(hash.finalize()) == declared { Ok(()) } else { Err(BodyError::Altered) }
     }
 }
 

@@ -62,7 +62,11 @@ fn event(kind: Kind, session: &Session, flow: &Flow, exe: &str) -> Event {
 /// Serves one accepted connection to its end.
 pub async fn serve(core: Arc<Core>, stream: TcpStream, peer: SocketAddr, mut stop: watch::Receiver<bool>) {
     let Some((flow, session)) = attribute(&core, &stream, peer) else { return };
-    let exe = crate::capture::exe(flow.pid).unwrap_or_else(|| flow.comm.clone());
+    let exe = match core.capture.process(flow.pid) {
+        Ok(Some(process)) => process.exe.display().to_string(),
+        // It has gone, or its number means nothing here.
+        _ => flow.comm.clone(),
+    };
     let _ = stream.set_nodelay(true);
     let closing = session.clone();
     tokio::select! {

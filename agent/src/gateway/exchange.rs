@@ -401,7 +401,7 @@ impl<'a> Exchange<'a> {
     }
 
     async fn send(&self, request: Request<RequestBody>) -> Result<Response<Incoming>, Refusal> {
-        self.connection.core.upstreams.send(request).await.map_err(|e| {
+        self.connection.core.upstreams.load_full().send(request).await.map_err(|e| {
             Refusal::new(ErrorKind::ServiceUnavailable, "the endpoint could not be reached through Tollgate; see its journal on this host").with_detail(e)
         })
     }

@@ -23,6 +23,15 @@ pub fn pidfd_getfd(pidfd: &OwnedFd, number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
+/// Gives a signal back its default action.
+pub fn default_signal(signal: nix::sys::signal::Signal) -> io::Result<()> {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction};
+    let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the default action runs no code of ours.
+    unsafe { sigaction(signal, &action) }?;
+    Ok(())
+}
+
 /// Takes capabilities out of the bounding, permitted, effective, inheritable and ambient sets of the calling thread,
 /// so that nothing it executes can get them back.
 pub fn drop_capabilities(numbers: &[u8]) -> io::Result<()> {
