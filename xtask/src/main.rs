@@ -3,6 +3,8 @@
 //! One file per verb. Each says what it is doing while it does it, and how to mend what is missing.
 
 mod ebpf;
+mod process;
+mod tools;
 
 use clap::{Parser, Subcommand};
 
@@ -17,10 +19,13 @@ struct Cli {
 enum Verb {
     /// Builds the kernel side into the repository, or proves that what is there came from the sources
     Ebpf(ebpf::Args),
+    /// Installs what tests and demonstration need, below `.tools/`
+    Tools(tools::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().verb {
         Verb::Ebpf(args) => ebpf::run(&args),
+        Verb::Tools(args) => tools::run(&args),
     }
 }

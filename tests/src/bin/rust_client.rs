@@ -1,0 +1,161 @@
+//! The Rust SDK as an agent would use it: default configuration, nothing but the operation named on the command line.
+//!
+//! EC2 has a generated client too, but that crate takes seven minutes and six gigabytes to compile; its one
+//! operation is described by hand here and runs on the SDK's own runtime: the same credentials chain, signer, retry
+//! and HTTP client.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+};
+use aws_sdk_s3::primitives::ByteStream;
+use clap::Parser;
+use tokio::io::AsyncWriteExt as _;
+
+#[derive(Debug, Parser)]
+enum Call {
+    /// STS GetCallerIdentity: prints the ARN.
+    Sts,
+    /// S3 PutObject from a file and GetObject into another.
+    S3 { bucket: String, key: String, from: PathBuf, to: PathBuf },
+    /// DynamoDB CreateTable, PutItem, GetItem: prints the value read back.
+    Dynamodb { table: String, value: String },
+    /// EC2 DescribeInstances: prints the answer's root element.
+    Ec2,
+    /// SQS CreateQueue, SendMessage, ReceiveMessage: prints the body received.
+    Sqs { queue: String, body: String },
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let call = Call::parse();
+    let config = aws_config::load_defaults(BehaviorVersion::latest()).await;
+    match call {
+        Call::Sts => {
+            let answer = aws_sdk_sts::Client::new(&config).get_caller_identity().send().await?;
+            println!("{}", answer.arn().context("the answer has no ARN")?);
+        }
+        Call::S3 { bucket, key, from, to } => s3(&config, &bucket, &key, &from, &to).await?,
+        Call::Dynamodb { table, value } => println!("{}", dynamodb(&config, &table, value).await?),
+        Call::Ec2 => println!("{}", ec2::describe_instances(&config).await?),
+        Call::Sqs { queue, body } => println!("{}", sqs(&config, &queue, &body).await?),
+    }
+    Ok(())
+}
+
+async fn s3(config: &SdkConfig, bucket: &str, key: &str, from: &PathBuf, to: &PathBuf) -> anyhow::Result<()> {
+    let client = aws_sdk_s3::Client::new(config);
+    client.put_object().bucket(bucket).key(key).body(ByteStream::from_path(from).await?).send().await?;
+    let mut body = client.get_object().bucket(bucket).key(key).send().await?.body;
+    let mut file = tokio::fs::File::create(to).await?;
+    while let Some(bytes) = body.try_next().await? {
+        file.write_all(&bytes).await?;
+    }
+    file.flush().await?;
+    Ok(())
+}
+
+async fn dynamodb(config: &SdkConfig, table: &str, value: String) -> anyhow::Result<String> {
+    let client = aws_sdk_dynamodb::Client::new(config);
+    client
+        .create_table()
+        .table_name(table)
+        .billing_mode(BillingMode::PayPerRequest)
+        .attribute_definitions(
+            AttributeDefinition::builder().attribute_name("id").attribute_type(ScalarAttributeType::S).build()?,
+        )
+        .key_schema(KeySchemaElement::builder().attribute_name("id").key_type(KeyType::Hash).build()?)
+        .send()
+        .await?;
+    client
+        .put_item()
+        .table_name(table)
+        .item("id", AttributeValue::S("1".into()))
+        .item("value", AttributeValue::S(value))
+        .send()
+        .await?;
+    let answer = client.get_item().table_name(table).key("id", AttributeValue::S("1".into())).send().await?;
+    match answer.item().and_then(|item| item.get("value")) {
+        Some(AttributeValue::S(text)) => Ok(text.clone()),
+        other => anyhow::bail!("read back {other:?}"),
+    }
+}
+
+async fn sqs(config: &SdkConfig, queue: &str, body: &str) -> anyhow::Result<String> {
+    let client = aws_sdk_sqs::Client::new(config);
+    let queue = client.create_queue().queue_name(queue).send().await?;
+    let url = queue.queue_url().context("the answer has no queue URL")?;
+    client.send_message().queue_url(url).message_body(body).send().await?;
+    let answer = client.receive_message().queue_url(url).wait_time_seconds(1).send().await?;
+    let message = answer.messages().first().context("no message came")?;
+    Ok(message.body().context("the message has no body")?.to_owned())
+}
+
+/// EC2's query protocol on the SDK's runtime.
+mod ec2 {
+    use std::convert::Infallible;
+
+    use anyhow::Context as _;
+    use aws_config::SdkConfig;
+    use aws_runtime::auth::SigV4OperationSigningConfig;
+    use aws_runtime::auth::sigv4::{SCHEME_ID, SigV4AuthScheme};
+    use aws_smithy_runtime::client::identity::IdentityCache;
+    use aws_smithy_runtime::client::orchestrator::operation::Operation;
+    use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
+    use aws_smithy_runtime_api::client::auth::static_resolver::StaticAuthSchemeOptionResolver;
+    use aws_smithy_runtime_api::client::auth::{
+        AuthSchemeOptionResolverParams, SharedAuthScheme, SharedAuthSchemeOptionResolver,
+    };
+    use aws_smithy_runtime_api::client::identity::SharedIdentityResolver;
+    use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+    use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder;
+    use aws_smithy_runtime_api::client::runtime_plugin::StaticRuntimePlugin;
+    use aws_smithy_types::body::SdkBody;
+    use aws_smithy_types::config_bag::Layer;
+
+    pub(super) async fn describe_instances(config: &SdkConfig) -> anyhow::Result<String> {
+        let region = config.region().context("no region was found")?.clone();
+        let credentials = config.credentials_provider().context("no credentials were found")?;
+        let mut settings = Layer::new("ec2");
+        settings.store_put(AuthSchemeOptionResolverParams::new(()));
+        settings.store_put(SigV4OperationSigningConfig {
+            region: Some(region.clone().into()),
+            name: Some("ec2".into()),
+            ..Default::default()
+        });
+        let components = RuntimeComponentsBuilder::new("ec2")
+            .with_auth_scheme(SharedAuthScheme::new(SigV4AuthScheme::new()))
+            .with_auth_scheme_option_resolver(Some(SharedAuthSchemeOptionResolver::new(
+                StaticAuthSchemeOptionResolver::new(vec![SCHEME_ID]),
+            )))
+            .with_identity_cache(Some(IdentityCache::lazy().build()))
+            .with_identity_resolver(SCHEME_ID, SharedIdentityResolver::new(credentials));
+        let operation = Operation::builder()
+            .service_name("EC2")
+            .operation_name("DescribeInstances")
+            .behavior_version(BehaviorVersion::latest())
+            .endpoint_url(&format!("https://ec2.{region}.amazonaws.com"))
+            .runtime_plugin(StaticRuntimePlugin::new().with_config(settings.freeze()).with_runtime_components(components))
+            .serializer(|(): ()| {
+                let body = "Action=DescribeInstances&Version=2016-11-15";
+                let mut request = HttpRequest::new(SdkBody::from(body));
+                request.set_method("POST")?;
+                request.set_uri("/")?;
+                request.headers_mut().insert("content-type", "application/x-www-form-urlencoded");
+                request.headers_mut().insert("content-length", body.len().to_string());
+                Ok(request)
+            })
+            .deserializer::<_, Infallible>(|response| {
+                let body = String::from_utf8_lossy(response.body().bytes().unwrap_or_default()).into_owned();
+                Ok((response.status().as_u16(), body))
+            })
+            .build();
+        let (status, body) = operation.invoke(()).await?;
+        anyhow::ensure!(status == 200, "EC2 answered {status}: {body}");
+        let (_, root) = body.split_once("<Describe").context("the answer is no DescribeInstances answer")?;
+        Ok(format!("Describe{}", root.split([' ', '>']).next().unwrap_or_default()))
+    }
+}
