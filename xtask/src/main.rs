@@ -2,6 +2,7 @@
 //!
 //! One file per verb. Each says what it is doing while it does it, and how to mend what is missing.
 
+mod bench;
 mod ebpf;
 
 use clap::{Parser, Subcommand};
@@ -17,10 +18,13 @@ struct Cli {
 enum Verb {
     /// Builds the kernel side into the repository, or proves that what is there came from the sources
     Ebpf(ebpf::Args),
+    /// Measures Tollgate against its neighbours, and writes docs/benchmarks.md and docs/benchmarks.json
+    Bench(bench::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().verb {
         Verb::Ebpf(args) => ebpf::run(&args),
+        Verb::Bench(args) => bench::run(&args),
     }
 }
