@@ -7,6 +7,7 @@ mod client;
 mod contender;
 mod measure;
 mod process;
+mod profile;
 mod report;
 mod rows;
 mod tools;
@@ -114,14 +115,15 @@ fn measure(args: &Args, places: &Places) -> anyhow::Result<()> {
     let mut contenders = args.only.iter().map(|kind| Contender::start(*kind, places, &upstream)).collect::<anyhow::Result<Vec<_>>>()?;
     measure::all(places, &upstream, &contenders, &plan, &mut results)?;
     let versions = tools::versions(places, &args.only);
+    let profiled = contenders.iter().find(|c| c.kind == Kind::Tollgate).map(|c| profile::of(c, &places.work)).transpose()?.flatten();
     if let Some(at) = contenders.iter().position(|c| c.kind == Kind::Tollgate) {
         contenders.remove(at).unload(places)?;
         say("connect latency after Tollgate was unloaded");
         results.connect.without.push(measure::untagged(places, &upstream, &plan)?);
     }
     drop(contenders);
-    let rows = rows::of(&results);
-    let text = report::markdown(&rows, &results, &versions, &plan, began.elapsed());
+    let rows = rows::of(&results, &plan);
+    let text = report::markdown(&rows, &results, profiled.as_ref(), &versions, &plan, began.elapsed());
     println!("{text}");
     if args.quick || Kind::ALL.iter().any(|k| !args.only.contains(k)) {
         say("a partial or quick run: docs/benchmarks.* stay as they are");

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::measure::{Plan, Results};
+use super::profile::Profile;
 use super::rows::Row;
 
 const HEAD: &str = "# Benchmarks
@@ -32,7 +33,7 @@ const HOW: &str = "
   was unloaded. Indistinguishable is taken as: the median within 5 %.
 ";
 
-pub fn markdown(rows: &[Row], results: &Results, versions: &[String], plan: &Plan, took: Duration) -> String {
+pub fn markdown(rows: &[Row], results: &Results, profile: Option<&Profile>, versions: &[String], plan: &Plan, took: Duration) -> String {
     let mut text = String::from(HEAD);
     for line in versions {
         let _ = writeln!(text, "- {line}");
@@ -50,6 +51,9 @@ pub fn markdown(rows: &[Row], results: &Results, versions: &[String], plan: &Pla
     table(&mut text, "All comparisons", rows.iter().filter(|r| r.met.is_none() && r.against.is_some()), false);
     table(&mut text, "Plain figures", rows.iter().filter(|r| r.met.is_none() && r.against.is_none()), false);
     spread(&mut text, results);
+    if let Some(profile) = profile {
+        shares(&mut text, profile);
+    }
     text + HOW
 }
 
@@ -64,6 +68,17 @@ fn table<'a>(text: &mut String, title: &str, rows: impl Iterator<Item = &'a Row>
             let _ = write!(text, " {} | {} |", row.target.as_deref().unwrap_or(""), if row.met == Some(true) { "yes" } else { "**no**" });
         }
         text.push('\n');
+    }
+}
+
+/// What is worth reading of a profile.
+fn shares(text: &mut String, profile: &Profile) {
+    let _ = writeln!(text, "\n## Where Tollgate's time goes\nSmall requests, {} samples of the daemon's threads, by timer.", profile.samples);
+    for (title, shares) in [("what the processor does", &profile.work), ("the innermost room on the stack, with what it calls", &profile.rooms)] {
+        let _ = writeln!(text, "\n| {title} | share |\n|---|---:|");
+        for (name, share) in shares.iter().filter(|(_, share)| *share >= 0.005) {
+            let _ = writeln!(text, "| {name} | {:.1} % |", share * 100.0);
+        }
     }
 }
 

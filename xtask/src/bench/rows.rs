@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::client::Connect;
 use super::contender::Kind;
-use super::measure::{BulkRun, Results, SmallRun, Transfer};
+use super::measure::{BulkRun, Plan, Results, SmallRun, Transfer};
 
 /// One figure.
 #[derive(Debug, Serialize)]
@@ -56,12 +56,13 @@ impl Row {
 }
 
 /// All rows that the results allow.
-pub fn of(results: &Results) -> Vec<Row> {
+pub fn of(results: &Results, plan: &Plan) -> Vec<Row> {
+    let size = if plan.bytes >= 1 << 30 { format!("{} GiB", plan.bytes >> 30) } else { format!("{} MiB", plan.bytes >> 20) };
     let mut rows = Vec::new();
     small(results, &mut rows);
-    bulk(results, &mut rows);
+    bulk(results, &size, &mut rows);
     connect(results, &mut rows);
-    memory(results, &mut rows);
+    memory(results, &size, &mut rows);
     rows
 }
 
@@ -110,10 +111,10 @@ fn small(results: &Results, rows: &mut Vec<Row>) {
     }
 }
 
-fn bulk(results: &Results, rows: &mut Vec<Row>) {
+fn bulk(results: &Results, size: &str, rows: &mut Vec<Row>) {
     let figure = |kind, transfer, of: fn(&BulkRun) -> Option<f64>| median(results.bulk.get(&(kind, transfer))?.iter().filter_map(of));
     for transfer in Transfer::ALL {
-        let name = format!("1 GiB {}", transfer.name());
+        let name = format!("{size} {}", transfer.name());
         let speed = |kind| figure(kind, transfer, |r| Some(r.mb_per_second));
         let cpu = |kind| figure(kind, transfer, |r| r.cpu_per_gib);
         if let Some(ours) = speed(Kind::Tollgate) {
@@ -157,7 +158,7 @@ fn connect(results: &Results, rows: &mut Vec<Row>) {
     }
 }
 
-fn memory(results: &Results, rows: &mut Vec<Row>) {
+fn memory(results: &Results, size: &str, rows: &mut Vec<Row>) {
     for (kind, memory) in results.memory.iter().rev() {
         let ours = *kind == Kind::Tollgate;
         let of = |name: &str| if ours { name.to_owned() } else { format!("{name}, {kind}") };
@@ -173,7 +174,7 @@ fn memory(results: &Results, rows: &mut Vec<Row>) {
         };
         for transfer in Transfer::ALL {
             if let Some(grown) = growth(transfer) {
-                rows.push(goal(Row::new(of(&format!("resident memory, growth during 1 GiB {}", transfer.name())), grown, "MiB"), Goal::ValueUnder(8.0)));
+                rows.push(goal(Row::new(of(&format!("resident memory, growth during {size} {}", transfer.name())), grown, "MiB"), Goal::ValueUnder(8.0)));
             }
         }
         if let Some(end) = results.at_end.get(kind) {
