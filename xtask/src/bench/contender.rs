@@ -174,7 +174,7 @@ fn nginx(places: &Places, upstream: &Upstream) -> anyhow::Result<Server> {
                    proxy_ssl_server_name on; proxy_ssl_name $host; proxy_ssl_protocols TLSv1.2 TLSv1.3;\n\
                    proxy_ssl_verify on; proxy_ssl_trusted_certificate {certs}/ca.pem;\n\
                    proxy_request_buffering off; client_body_buffer_size 256k;\n\
-                   proxy_buffer_size 16k; proxy_buffers 16 64k; proxy_busy_buffers_size 256k; proxy_max_temp_file_size 0;\n\
+                   proxy_buffering off; proxy_buffer_size 64k; proxy_buffers 8 64k; proxy_busy_buffers_size 64k;\n\
                  }}\n\
                }}\n\
              }}\n"
