@@ -6,4 +6,4 @@
 //! Nothing here ever sends a packet off the machine: the namespace has no interface but loopback.
 
 pub mod bed;
-
+pub mod load;

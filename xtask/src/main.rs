@@ -2,6 +2,7 @@
 //!
 //! One file per verb. Each says what it is doing while it does it, and how to mend what is missing.
 
+mod bench;
 mod ebpf;
 mod process;
 mod tools;
@@ -21,11 +22,14 @@ enum Verb {
     Ebpf(ebpf::Args),
     /// Installs what tests and demonstration need, below `.tools/`
     Tools(tools::Args),
+    /// Measures Tollgate against its neighbours, and writes docs/benchmarks.md and docs/benchmarks.json
+    Bench(bench::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().verb {
         Verb::Ebpf(args) => ebpf::run(&args),
         Verb::Tools(args) => tools::run(&args),
+        Verb::Bench(args) => bench::run(&args),
     }
 }
