@@ -1,19 +1,26 @@
 //! The decision.
 //!
 //! Owns the index of policies by action, the entities that are kept between decisions, and how the policies that
-//! apply make one decision. Cedar evaluates; what its answer means here (obligations, holds, policies that could not
-//! be evaluated, several actions and resources at once) is decided in this file. Pure: no I/O, no clock, no async;
-//! any thread may ask at any time.
+//! apply make one decision. Cedar evaluates each policy; what the answers mean here (forbids first, holds,
+//! obligations, policies that could not be evaluated, several actions and resources at once) is decided in this
+//! file. Pure: no I/O, no clock, no async; any thread may ask at any time.
+//!
+//! Each policy is evaluated by the evaluator of Cedar's core crate, which Cedar's own `Authorizer` calls too. Through
+//! the latter every decision would copy its entities, close over their ancestors, and build each policy's expression
+//! anew: several times the cost of evaluating. The core crate's interface may change with any version, so that the
+//! root manifest asks for one exact version of it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use cedar_policy::{Authorizer, Context, Entities, Entity, EntityUid, PolicyId, PolicySet, Request};
-use cedar_policy::{Policy, RestrictedExpression as Expr};
+use cedar_policy_core::ast::{Context, Entity, EntityUIDEntry, Expr, Literal, Request, Value, ValueKind};
+use cedar_policy_core::entities::{Entities, NoEntitiesSchema, TCComputation};
+use cedar_policy_core::evaluator::Evaluator;
+use cedar_policy_core::extensions::Extensions;
 
 use super::catalog::ActionCatalog;
 use super::rule::{Rule, UNKNOWN, in_group};
-use super::shape::{Shape, whole};
+use super::shape::whole;
 use super::usage::Usage;
 use super::{Decision, Effect, Obligations, Question, entity};
 use crate::aws::AccessLevel;
@@ -26,7 +33,6 @@ const MAX_KEPT: usize = 4096;
 pub(super) struct Engine {
     pub rules: Vec<Rule>,
     catalog: Arc<dyn ActionCatalog>,
-    authorizer: Authorizer,
     buckets: RwLock<HashMap<AccessLevel, HashMap<String, Arc<Bucket>>>>,
     /// By address, and only believed if equal: an address may be used again for somebody else.
     principals: RwLock<HashMap<usize, Arc<Known>>>,
@@ -35,19 +41,18 @@ pub(super) struct Engine {
 /// All policies that can apply to one action.
 #[derive(Debug)]
 struct Bucket {
-    policies: PolicySet,
+    /// Indices of the rules, forbids first, each with its scope and conditions as one expression.
+    rules: Vec<(usize, Expr)>,
     usage: Usage,
-    uid: EntityUid,
     /// The action with its groups.
-    entities: Entities,
+    action: Arc<Entity>,
 }
 
 /// A principal and its entity.
 #[derive(Debug)]
 struct Known {
     principal: Principal,
-    entity: Entity,
-    uid: EntityUid,
+    entity: Arc<Entity>,
 }
 
 /// What one action on one resource comes to.
@@ -62,7 +67,6 @@ impl Engine {
         Self {
             rules,
             catalog,
-            authorizer: Authorizer::new(),
             buckets: RwLock::default(),
             principals: RwLock::default(),
         }
@@ -80,17 +84,17 @@ impl Engine {
     /// Every action on every resource must be permitted; the first that is not makes the denial.
     fn judge_all(&self, question: &Question<'_>) -> Result<Decision, String> {
         let operation = question.operation;
-        let principal = self.principal(question.principal)?;
+        let principal = self.principal(question.principal);
         let unknown = [UNKNOWN.to_owned()];
         let actions = if operation.actions.is_empty() { &unknown[..] } else { &operation.actions[..] };
         let anything = ["*".to_owned()];
         let resources = if operation.resources.is_empty() { &anything[..] } else { &operation.resources[..] };
         let mut outcome = Outcome::default();
         for action in actions {
-            let bucket = self.bucket(action, if actions.len() == 1 { operation.access } else { AccessLevel::Unknown })?;
-            let context = context(question, &bucket.usage)?;
+            let bucket = self.bucket(action, if actions.len() == 1 { operation.access } else { AccessLevel::Unknown });
+            let context = context(question, &bucket.usage);
             for arn in resources {
-                match self.judge(question, &principal, &bucket, action, arn, context.clone())? {
+                match self.judge(question, &principal, &bucket, arn, context.clone())? {
                     Verdict::Permitted(permits) => outcome.add(&self.rules, &permits),
                     Verdict::Denied { policies, reason } => {
                         return Ok(Decision {
@@ -111,100 +115,134 @@ impl Engine {
         question: &Question<'_>,
         principal: &Known,
         bucket: &Bucket,
-        action: &str,
         arn: &str,
         context: Context,
     ) -> Result<Verdict, String> {
-        let resource = entity::resource(arn)?;
-        let request =
-            Request::new(principal.uid.clone(), bucket.uid.clone(), resource.uid(), context, None).map_err(|e| e.to_string())?;
-        let entities = bucket
-            .entities
-            .clone()
-            .add_entities([principal.entity.clone(), resource], None)
+        let resource = Arc::new(entity::resource(arn));
+        let entry = |entity: &Entity| EntityUIDEntry::known(entity.uid().clone(), None);
+        let request = Request::new_unchecked(
+            entry(&principal.entity),
+            entry(&bucket.action),
+            entry(&resource),
+            Some(context),
+        );
+        let entities = Entities::new()
+            .add_entities(
+                [principal.entity.clone(), bucket.action.clone(), resource],
+                None::<&NoEntitiesSchema>,
+                TCComputation::AssumeAlreadyComputed,
+                Extensions::none(),
+            )
             .map_err(|e| e.to_string())?;
-        let response = self.authorizer.is_authorized(&request, &bucket.policies, &entities);
-        let mut applying = response.diagnostics().reason().map(index).collect::<Result<Vec<usize>, String>>()?;
-        applying.sort_unstable();
-        let forbids: Vec<usize> = applying.iter().copied().filter(|i| self.rules[*i].forbids()).collect();
-        if !forbids.is_empty() {
-            let reason = forbids.iter().find_map(|i| self.rules[*i].reason.clone());
-            let reason = reason.unwrap_or_else(|| format!("policy `{}` forbids {action} on {arn}", self.rules[forbids[0]].name));
-            return Ok(Verdict::Denied { policies: forbids, reason });
-        }
-        let mut failed = None;
-        for error in response.diagnostics().errors() {
-            let cedar_policy::AuthorizationError::PolicyEvaluationError(error) = error;
-            let i = index(error.policy_id())?;
-            let name = &self.rules[i].name;
-            // Cedar skips a policy that it cannot evaluate; skipping what forbids would permit.
-            if self.rules[i].forbids() {
-                let reason = format!("policy `{name}`, which may forbid {action} on {arn}, cannot be evaluated: {error}");
-                return Ok(Verdict::Denied { policies: vec![i], reason });
+        let evaluator = Evaluator::new(request, &entities, Extensions::none());
+        let (mut forbids, mut permits) = (Vec::new(), Vec::new());
+        let (mut doubt, mut failed) = (None, None);
+        for (i, condition) in &bucket.rules {
+            let rule = &self.rules[*i];
+            if !rule.forbids() && (!forbids.is_empty() || doubt.is_some()) {
+                break;
             }
-            failed = Some(format!("policy `{name}` could not be evaluated: {error}"));
+            match (satisfied(&evaluator, condition), rule.forbids()) {
+                (Ok(false), _) => {}
+                (Ok(true), true) => forbids.push(*i),
+                (Ok(true), false) => permits.push(*i),
+                // A forbid that is skipped would permit.
+                (Err(problem), true) => doubt = doubt.or(Some((*i, problem))),
+                (Err(problem), false) => {
+                    failed = Some(format!("policy `{}` could not be evaluated: {problem}", rule.name));
+                }
+            }
         }
-        if applying.is_empty() {
-            let reason = nothing_permits(question, action, arn, failed);
-            return Ok(Verdict::Denied { policies: Vec::new(), reason });
-        }
-        Ok(Verdict::Permitted(applying))
+        Ok(match doubt {
+            _ if !forbids.is_empty() => self.forbidden(forbids, bucket, arn),
+            Some((i, problem)) => self.forbidden_in_doubt(i, bucket, arn, &problem),
+            None if permits.is_empty() => {
+                Verdict::Denied { policies: permits, reason: nothing_permits(question, bucket, arn, failed) }
+            }
+            None => Verdict::Permitted(permits),
+        })
+    }
+
+    fn forbidden(&self, policies: Vec<usize>, bucket: &Bucket, arn: &str) -> Verdict {
+        let reason = policies.iter().find_map(|i| self.rules[*i].reason.clone());
+        let reason = reason.unwrap_or_else(|| {
+            format!("policy `{}` forbids {} on {arn}", self.rules[policies[0]].name, bucket.action_id())
+        });
+        Verdict::Denied { policies, reason }
+    }
+
+    fn forbidden_in_doubt(&self, i: usize, bucket: &Bucket, arn: &str, problem: &str) -> Verdict {
+        let (name, action) = (&self.rules[i].name, bucket.action_id());
+        let reason = format!("policy `{name}`, which may forbid {action} on {arn}, cannot be evaluated: {problem}");
+        Verdict::Denied { policies: vec![i], reason }
     }
 
     fn names(&self, rules: &[usize]) -> Vec<String> {
         rules.iter().map(|i| self.rules[*i].name.clone()).collect()
     }
 
-    fn principal(&self, principal: &Principal) -> Result<Arc<Known>, String> {
+    fn principal(&self, principal: &Principal) -> Arc<Known> {
         let address = std::ptr::from_ref(principal) as usize;
         if let Some(known) = read(&self.principals).get(&address)
             && known.principal == *principal
         {
-            return Ok(known.clone());
+            return known.clone();
         }
-        let entity = entity::principal(principal)?;
-        let known = Arc::new(Known { principal: principal.clone(), uid: entity.uid(), entity });
+        let known = Arc::new(Known { principal: principal.clone(), entity: Arc::new(entity::principal(principal)) });
         let mut principals = write(&self.principals);
         if principals.len() >= MAX_KEPT {
             principals.clear();
         }
         principals.insert(address, known.clone());
-        Ok(known)
+        known
     }
 
     /// The policies for an action whose level is `fallback` if the catalog does not know it.
-    fn bucket(&self, action: &str, fallback: AccessLevel) -> Result<Arc<Bucket>, String> {
+    fn bucket(&self, action: &str, fallback: AccessLevel) -> Arc<Bucket> {
         if let Some(bucket) = read(&self.buckets).get(&fallback).and_then(|b| b.get(action)) {
-            return Ok(bucket.clone());
+            return bucket.clone();
         }
-        let bucket = Arc::new(self.fill(action, fallback)?);
+        let bucket = Arc::new(self.fill(action, fallback));
         let mut buckets = write(&self.buckets);
         let kept = buckets.entry(fallback).or_default();
         if kept.len() < MAX_KEPT {
             kept.insert(action.to_owned(), bucket.clone());
         }
-        Ok(bucket)
+        bucket
     }
 
-    fn fill(&self, action: &str, fallback: AccessLevel) -> Result<Bucket, String> {
+    fn fill(&self, action: &str, fallback: AccessLevel) -> Bucket {
         let known = self.catalog.level(action).filter(|level| *level != AccessLevel::Unknown);
         let level = entity::level_group(known.unwrap_or(fallback));
         // An operation that was not recognised may be anything: only a policy that names this very case permits it.
         let unrecognised = action.split(':').any(|part| part == "unknown");
-        let mut policies = PolicySet::new();
+        let mut rules = Vec::new();
         let mut usage = Usage::default();
         for (i, rule) in self.rules.iter().enumerate() {
-            let applies = rule.scope.covers(action, level) && (rule.forbids() || !unrecognised || rule.scope.names(action));
-            if applies {
-                policies.add(numbered(&rule.policy, i)).map_err(|e| e.to_string())?;
+            if rule.scope.covers(action, level) && (rule.forbids() || !unrecognised || rule.scope.names(action)) {
+                rules.push((i, rule.policy.as_ref().condition()));
                 usage.widen(&rule.usage);
             }
         }
+        rules.sort_by_key(|(i, _)| !self.rules[*i].forbids());
         let groups = self.rules.iter().flat_map(|r| r.scope.groups()).chain(entity::LEVELS);
         let groups: Vec<&str> = groups.filter(|g| in_group(action, level, g)).collect();
-        let entities =
-            Entities::from_entities([entity::action(action, &groups)], None).map_err(|e| e.to_string())?;
-        Ok(Bucket { policies, usage, uid: entity::action_uid(action), entities })
+        Bucket { rules, usage, action: Arc::new(entity::action(action, &groups)) }
+    }
+}
+
+impl Bucket {
+    fn action_id(&self) -> &str {
+        self.action.uid().eid().as_ref()
+    }
+}
+
+/// Whether a policy's scope and conditions hold.
+fn satisfied(evaluator: &Evaluator<'_>, condition: &Expr) -> Result<bool, String> {
+    match evaluator.interpret(condition, &HashMap::new()) {
+        Ok(Value { value: ValueKind::Lit(Literal::Bool(holds)), .. }) => Ok(holds),
+        Ok(other) => Err(format!("it came to {other}, which is neither true nor false")),
+        Err(e) => Err(e.to_string()),
     }
 }
 
@@ -267,7 +305,8 @@ fn insert(list: &mut Vec<String>, name: Option<&String>) {
 }
 
 /// The sentence of the default deny: what is missing, and what to do.
-fn nothing_permits(question: &Question<'_>, action: &str, arn: &str, failed: Option<String>) -> String {
+fn nothing_permits(question: &Question<'_>, bucket: &Bucket, arn: &str, failed: Option<String>) -> String {
+    let action = bucket.action_id();
     if action == UNKNOWN {
         return format!(
             "this request to {} is not recognised as an AWS operation, and no policy permits `AWS::Action::\"{UNKNOWN}\"`",
@@ -286,54 +325,30 @@ fn nothing_permits(question: &Question<'_>, action: &str, arn: &str, failed: Opt
 }
 
 /// The context, as far as policies read it.
-fn context(question: &Question<'_>, usage: &Usage) -> Result<Context, String> {
+fn context(question: &Question<'_>, usage: &Usage) -> Context {
     if !usage.whole && usage.members.is_empty() {
-        return Ok(Context::empty());
+        return Context::empty();
     }
-    let text = |value: &str| Expr::new_string(value.to_owned());
-    let record = |members: Vec<(&str, Expr)>| {
-        Expr::new_record(members.into_iter().map(|(name, value)| (name.to_owned(), value))).map_err(|e| e.to_string())
-    };
     let (operation, session, process) = (question.operation, &question.session, &question.process);
-    let mut pairs = Vec::with_capacity(7);
-    for member in super::schema::CONTEXT.iter().chain(&["parameters"]) {
-        if !usage.whole && !usage.members.contains(*member) {
-            continue;
-        }
-        let value = match *member {
-            "endpoint" => text(question.endpoint),
-            "operation" => text(&operation.name),
-            "region" => text(&operation.region),
-            "service" => text(&operation.service),
-            "session" => record(vec![("id", text(session.id)), ("name", text(session.name))])?,
-            "process" => record(vec![
-                ("exe", text(process.exe)),
-                ("pid", Expr::new_long(process.pid.into())),
-                ("uid", Expr::new_long(process.uid.into())),
-            ])?,
-            _ if usage.whole => whole(&operation.parameters),
-            _ => parameters(&usage.parameters, operation)?,
-        };
-        pairs.push(((*member).to_owned(), value));
-    }
-    Context::from_pairs(pairs).map_err(|e| e.to_string())
-}
-
-fn parameters(shape: &Shape, operation: &crate::aws::Operation) -> Result<Expr, String> {
-    let Shape::Record(members) = shape else { return Err("the parameters are not a record".into()) };
-    let present = members
-        .iter()
-        .filter_map(|(name, shape)| Some((name.clone(), shape.convert(operation.parameters.get(name)?)?)));
-    Expr::new_record(present).map_err(|e| e.to_string())
-}
-
-/// The policy under its number as id, which leads back to its rule.
-fn numbered(policy: &Policy, i: usize) -> Policy {
-    policy.new_id(PolicyId::new(i.to_string()))
-}
-
-fn index(id: &PolicyId) -> Result<usize, String> {
-    AsRef::<str>::as_ref(id).parse().map_err(|_| format!("an answer names policy `{id}`, which there is not"))
+    let member = |name: &str| match name {
+        "endpoint" => question.endpoint.into(),
+        "operation" => operation.name.as_str().into(),
+        "region" => operation.region.as_str().into(),
+        "service" => operation.service.as_str().into(),
+        "session" => Value::record([("id", session.id), ("name", session.name)], None),
+        "process" => Value::record(
+            [
+                ("exe", Value::from(process.exe)),
+                ("pid", i64::from(process.pid).into()),
+                ("uid", i64::from(process.uid).into()),
+            ],
+            None,
+        ),
+        _ if usage.whole => whole(&operation.parameters),
+        _ => usage.parameters.members(&operation.parameters),
+    };
+    let read = super::schema::CONTEXT.iter().filter(|name| usage.whole || usage.members.contains(**name));
+    Context::Value(Arc::new(read.map(|name| ((*name).into(), member(name))).collect()))
 }
 
 fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {

@@ -1,47 +1,33 @@
 //! Principals, actions and resources as Cedar entities.
 //!
-//! Owns the entity model that `policies/README.md` explains to those who write policies. Pure.
+//! Owns the entity model that `policies/README.md` explains to those who write policies. Entities are of Cedar's core
+//! crate, for the reason that `engine.rs` gives. Each carries all its ancestors, so that nothing is left to close
+//! over. Pure.
 
 use std::collections::{BTreeMap, HashSet};
-use std::str::FromStr;
 use std::sync::LazyLock;
 
-use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression as Expr};
-use serde_json::Value;
+use cedar_policy_core::ast::{Eid, Entity, EntityType, EntityUID, PartialValue, Value};
+use serde_json::Value as Json;
 
 use crate::aws::AccessLevel;
 use crate::identity::Principal;
 
-static PRINCIPAL: LazyLock<EntityTypeName> = LazyLock::new(|| named("Tollgate::Principal"));
-static GROUP: LazyLock<EntityTypeName> = LazyLock::new(|| named("Tollgate::Group"));
-static ACTION: LazyLock<EntityTypeName> = LazyLock::new(|| named("AWS::Action"));
-static RESOURCE: LazyLock<EntityTypeName> = LazyLock::new(|| named("AWS::Resource"));
+static PRINCIPAL: LazyLock<EntityType> = LazyLock::new(|| named("Tollgate::Principal"));
+static GROUP: LazyLock<EntityType> = LazyLock::new(|| named("Tollgate::Group"));
+static ACTION: LazyLock<EntityType> = LazyLock::new(|| named("AWS::Action"));
+static RESOURCE: LazyLock<EntityType> = LazyLock::new(|| named("AWS::Resource"));
 
 /// How deep nested claims are followed.
 const MAX_CLAIM_DEPTH: usize = 4;
 
-fn named(name: &str) -> EntityTypeName {
+fn named(name: &str) -> EntityType {
     #[expect(clippy::expect_used, reason = "the four names above are well-formed; a test makes each")]
-    EntityTypeName::from_str(name).expect("a well-formed type name")
+    EntityType::from_normalized_str(name).expect("a well-formed type name")
 }
 
-fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
-    EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(id))
-}
-
-pub(super) fn action_uid(id: &str) -> EntityUid {
-    uid(&ACTION, id)
-}
-
-/// Whether an entity is an action.
-pub(super) fn is_action(uid: &EntityUid) -> bool {
-    uid.type_name() == &*ACTION
-}
-pub(super) fn is_principal(uid: &EntityUid) -> bool {
-    uid.type_name() == &*PRINCIPAL
-}
-pub(super) fn is_resource(uid: &EntityUid) -> bool {
-    uid.type_name() == &*RESOURCE
+fn uid(kind: &EntityType, id: &str) -> EntityUID {
+    EntityUID::from_components(kind.clone(), Eid::new(id), None)
 }
 
 /// Id of a principal: `issuer#subject`. An issuer has no fragment, so that the first `#` ends it.
@@ -53,30 +39,32 @@ pub(super) fn principal_id(principal: &Principal) -> String {
 }
 
 /// The principal, with its groups as parents and its claims as tags.
-pub(super) fn principal(principal: &Principal) -> Result<Entity, String> {
+pub(super) fn principal(principal: &Principal) -> Entity {
     let attributes = [
-        ("issuer".to_owned(), text(principal.issuer.as_deref().unwrap_or(""))),
-        ("subject".to_owned(), text(&principal.subject)),
-        ("identified".to_owned(), Expr::new_bool(principal.is_identified())),
+        ("issuer", text(principal.issuer.as_deref().unwrap_or(""))),
+        ("subject", text(&principal.subject)),
+        ("identified", PartialValue::Value(principal.is_identified().into())),
     ];
-    let groups = principal.groups.iter().map(|g| uid(&GROUP, g));
     let mut tags = BTreeMap::new();
     for (name, value) in &principal.claims {
         flatten(name.clone(), value, 0, &mut tags);
     }
     // A claim whose own name has dots wins over a nested one that flattens to the same name.
-    for (name, value) in &principal.claims {
-        if !value.is_object() {
-            tags.insert(name.clone(), values(value));
-        }
+    for (name, value) in principal.claims.iter().filter(|(_, value)| !value.is_object()) {
+        tags.insert(name.clone(), values(value));
     }
-    let tags = tags.into_iter().map(|(name, values)| (name, Expr::new_set(values.iter().map(|v| text(v)))));
-    Entity::new_with_tags(uid(&PRINCIPAL, &principal_id(principal)), attributes, groups, tags).map_err(|e| e.to_string())
+    Entity::new_with_attr_partial_value(
+        uid(&PRINCIPAL, &principal_id(principal)),
+        attributes.map(|(name, value)| (name.into(), value)),
+        HashSet::new(),
+        principal.groups.iter().map(|g| uid(&GROUP, g)).collect(),
+        tags.into_iter().map(|(name, values)| (name.into(), PartialValue::Value(Value::set(values, None)))),
+    )
 }
 
-fn flatten(name: String, value: &Value, depth: usize, tags: &mut BTreeMap<String, Vec<String>>) {
+fn flatten(name: String, value: &Json, depth: usize, tags: &mut BTreeMap<String, Vec<Value>>) {
     match value {
-        Value::Object(members) if depth < MAX_CLAIM_DEPTH => {
+        Json::Object(members) if depth < MAX_CLAIM_DEPTH => {
             for (member, value) in members {
                 flatten(format!("{name}.{member}"), value, depth + 1, tags);
             }
@@ -88,18 +76,21 @@ fn flatten(name: String, value: &Value, depth: usize, tags: &mut BTreeMap<String
 }
 
 /// Every claim is a set of texts, so that one form of condition fits all.
-fn values(value: &Value) -> Vec<String> {
+fn values(value: &Json) -> Vec<Value> {
     match value {
-        Value::Null => vec![],
-        Value::String(s) => vec![s.clone()],
-        Value::Array(list) => list.iter().flat_map(|v| if v.is_array() { vec![v.to_string()] } else { values(v) }).collect(),
-        other => vec![other.to_string()],
+        Json::Null => vec![],
+        Json::String(s) => vec![s.as_str().into()],
+        Json::Array(list) => {
+            list.iter().flat_map(|v| if v.is_array() { vec![v.to_string().into()] } else { values(v) }).collect()
+        }
+        other => vec![other.to_string().into()],
     }
 }
 
 /// The action, in the groups (`s3:*`, `level:Read`) that policies name and that it belongs to.
 pub(super) fn action(id: &str, groups: &[&str]) -> Entity {
-    Entity::new_no_attrs(action_uid(id), groups.iter().map(|g| action_uid(g)).collect())
+    let groups = groups.iter().map(|g| uid(&ACTION, g)).collect();
+    Entity::new_with_attr_partial_value(uid(&ACTION, id), [], HashSet::new(), groups, [])
 }
 
 /// Group of all actions of one access level.
@@ -119,7 +110,7 @@ pub(super) const LEVELS: [&str; 6] =
     ["level:Read", "level:List", "level:Write", "level:Tagging", "level:PermissionsManagement", "level:Unknown"];
 
 /// The resource, with the parts of its ARN as attributes. An object of S3 is in its bucket.
-pub(super) fn resource(arn: &str) -> Result<Entity, String> {
+pub(super) fn resource(arn: &str) -> Entity {
     let parts = Arn::parse(arn);
     let attributes = [
         ("arn", arn),
@@ -130,9 +121,14 @@ pub(super) fn resource(arn: &str) -> Result<Entity, String> {
         ("type", parts.kind),
         ("name", parts.name),
     ];
-    let parents: HashSet<EntityUid> = parts.bucket(arn).map(|bucket| uid(&RESOURCE, bucket)).into_iter().collect();
-    let attributes = attributes.into_iter().map(|(name, value)| (name.to_owned(), text(value))).collect();
-    Entity::new(uid(&RESOURCE, arn), attributes, parents).map_err(|e| e.to_string())
+    let bucket = parts.bucket(arn).map(|bucket| uid(&RESOURCE, bucket));
+    Entity::new_with_attr_partial_value(
+        uid(&RESOURCE, arn),
+        attributes.map(|(name, value)| (name.into(), text(value))),
+        HashSet::new(),
+        bucket.into_iter().collect(),
+        [],
+    )
 }
 
 /// The parts of an ARN; all `*` where the model could not say which resource it is.
@@ -175,8 +171,8 @@ impl<'a> Arn<'a> {
     }
 }
 
-fn text(value: &str) -> Expr {
-    Expr::new_string(value.to_owned())
+fn text(value: &str) -> PartialValue {
+    PartialValue::Value(value.into())
 }
 
 #[cfg(test)]
@@ -214,7 +210,7 @@ mod tests {
             ("arn:aws:ec2:r:1:object/x", None),
         ] {
             assert_eq!(Arn::parse(arn).bucket(arn), bucket);
-            resource(arn).unwrap();
+            assert_eq!(resource(arn).ancestors().count(), usize::from(bucket.is_some()));
         }
     }
 
@@ -229,9 +225,9 @@ mod tests {
             ("a".into(), json!({"b": "nested", "c": {"d": "deep"}})),
             ("a.b".into(), json!("own")),
         ]);
-        let entity = principal(&someone).unwrap();
-        assert_eq!(entity.uid().id().unescaped(), "https://idp#a#b");
-        let tag = |name: &str| entity.tag(name).map(|v| v.unwrap().to_string());
+        let entity = principal(&someone);
+        assert_eq!(entity.uid().to_string(), r#"Tollgate::Principal::"https://idp#a#b""#);
+        let tag = |name: &str| entity.get_tag(name).map(|v| v.to_string());
         assert_eq!(tag("n").unwrap(), r#"["1"]"#);
         assert_eq!(tag("a.b").unwrap(), r#"["own"]"#);
         assert_eq!(tag("a.c.d").unwrap(), r#"["deep"]"#);
@@ -242,7 +238,7 @@ mod tests {
     #[test]
     fn each_type_has_a_name() {
         for kind in [&PRINCIPAL, &GROUP, &ACTION, &RESOURCE] {
-            assert!(!kind.basename().is_empty());
+            assert!(!kind.name().to_string().is_empty());
         }
     }
 }

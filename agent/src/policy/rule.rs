@@ -19,6 +19,9 @@ use super::usage::Usage;
 /// What an operation that was not recognised is asked as. Only policies that name it permit it.
 pub(super) const UNKNOWN: &str = "unknown:unknown";
 
+/// Type of actions.
+const ACTION: &str = "AWS::Action";
+
 const ANNOTATIONS: [&str; 6] = ["id", "reason", "approval", "mask", "record", "description"];
 
 /// A policy that has passed all checks.
@@ -243,15 +246,16 @@ impl Check<'_> {
 
     fn entity(&mut self, uid: &EntityUid, catalog: &dyn ActionCatalog) {
         let id = uid.id().unescaped();
-        if entity::is_action(uid) {
+        let kind = uid.type_name().to_string();
+        if kind == ACTION {
             self.action(id, catalog);
-        } else if entity::is_principal(uid) && id != "unidentified" && !id.contains('#') {
+        } else if kind == "Tollgate::Principal" && id != "unidentified" && !id.contains('#') {
             self.wrong(
                 id,
                 format!("`Tollgate::Principal::\"{id}\"` can be nobody"),
                 "write \"<issuer>#<subject>\", or compare `principal.subject`",
             );
-        } else if entity::is_resource(uid) && id.len() > 1 && (id.contains('*') || !id.starts_with("arn:")) {
+        } else if kind == "AWS::Resource" && id.len() > 1 && (id.contains('*') || !id.starts_with("arn:")) {
             self.wrong(
                 id,
                 format!("`AWS::Resource::\"{id}\"` can be no resource: it must be one whole ARN, without wildcards"),
@@ -327,7 +331,7 @@ fn actions(policy: &Policy, scope: &ActionScope, catalog: &dyn ActionCatalog) ->
     let named: Vec<String> = policy
         .entity_literals()
         .iter()
-        .filter(|u| entity::is_action(u))
+        .filter(|u| u.type_name().to_string() == ACTION)
         .map(|u| u.id().unescaped().to_owned())
         .collect();
     let (groups, mut single): (Vec<String>, Vec<String>) = named.into_iter().partition(|n| is_group(n));

@@ -17,8 +17,9 @@ pub(super) struct SchemaAction {
     pub groups: Vec<String>,
 }
 
-/// Members of `context`, besides the parameters.
-pub(super) const CONTEXT: [&str; 6] = ["endpoint", "operation", "process", "region", "service", "session"];
+/// Members of `context`.
+pub(super) const CONTEXT: [&str; 7] =
+    ["endpoint", "operation", "parameters", "process", "region", "service", "session"];
 
 /// A schema with these actions, whose requests have parameters of this shape.
 pub(super) fn build(actions: &[SchemaAction], parameters: &Shape) -> Result<Schema, String> {
