@@ -87,7 +87,7 @@ pub async fn serve(listener: UnixListener, core: Arc<Core>, mut stop: watch::Rec
                     continue;
                 }
             },
-            _ = stop.wait_for(|s| *s) => return,
+            () = crate::gateway::stopped(&mut stop) => return,
         };
         tokio::spawn(connection(stream, core.clone()));
     }

@@ -1,12 +1,25 @@
 //! Placeholders for agents, held credentials for the daemon, and the brokers that get them.
 //!
-//! Never prints a secret: [`Secret`] has no `Display` and its `Debug` is blank.
+//! Owns every secret of AWS's that the daemon has, and which principal may use which. Never prints one: [`Secret`]
+//! has no `Display` and its `Debug` is blank; errors name files and bindings only. Brokers refresh on tasks of
+//! their own; everything else runs on the caller's.
+
+mod broker;
+mod placeholder;
+mod sdk;
+mod static_keys;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
-/// A string that is not printed and is wiped when dropped.
-#[derive(Clone, PartialEq, Eq, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
+use subtle::ConstantTimeEq;
+
+pub use broker::Brokers;
+pub use placeholder::Placeholders;
+
+/// A string that is not printed and is wiped when dropped. Compared in constant time.
+#[derive(Clone, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
 pub struct Secret(String);
 
 impl Secret {
@@ -18,6 +31,14 @@ impl Secret {
         &self.0
     }
 }
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+}
+
+impl Eq for Secret {}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,6 +53,7 @@ pub struct Placeholder {
     pub access_key_id: String,
     pub secret_access_key: Secret,
     pub session_token: Secret,
+    pub issued: SystemTime,
     pub expires: SystemTime,
 }
 
@@ -45,4 +67,49 @@ pub struct Held {
     pub expires: Option<SystemTime>,
     /// Account they belong to, if known.
     pub account: Option<String>,
+}
+
+/// Why there are no held credentials. For the operator; agents get a sentence of their own.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum BrokerError {
+    #[error("no binding matches subject `{subject}` of {issuer}; add a [[binding]] for it")]
+    NoBinding { subject: String, issuer: String },
+    #[error("cannot read `{path}` of the static binding for `{key}`: {reason}")]
+    File { path: PathBuf, key: String, reason: String },
+    #[error("`{path}` can be read by others than its owner (mode {mode:04o}); run `chmod 600 {path}`")]
+    Exposed { path: PathBuf, mode: u32 },
+    #[error("`{path}` is owned by uid {owner}; a secret must belong to root or to the daemon's own user, run `chown root {path}`")]
+    Owner { path: PathBuf, owner: u32 },
+    #[error("`{path}` does not hold a {what} on its first line; put it there, and nothing else")]
+    Content { path: PathBuf, what: &'static str },
+    #[error(
+        "the AWS SDK's default chain gave no credentials: {reason}; give the daemon (not the agent) a profile, an instance role or AWS_* variables"
+    )]
+    Chain { reason: String },
+    #[error("the held credentials have expired and could not be renewed: {reason}")]
+    Expired { reason: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_do_not_print() {
+        let held = Held {
+            access_key_id: "AKIAABCDEFGHIJKLMNOP".into(),
+            secret_access_key: Secret::new("hush"),
+            session_token: Some(Secret::new("hush")),
+            expires: None,
+            account: None,
+        };
+        assert!(!format!("{held:?}").contains("hush"));
+    }
+
+    #[test]
+    fn secrets_compare_whole() {
+        assert_eq!(Secret::new("abc"), Secret::new("abc"));
+        assert_ne!(Secret::new("abc"), Secret::new("abd"));
+        assert_ne!(Secret::new("abc"), Secret::new("ab"));
+    }
 }

@@ -28,7 +28,7 @@ use crate::policy::PolicySet;
 use crate::record::Store;
 use crate::session::Registry;
 use crate::tls::{Authority, Leaves};
-use crate::{aws, control, journal, metadata, policy};
+use crate::{aws, control, journal, metadata};
 
 pub use sessions::{Ask, OpenError};
 

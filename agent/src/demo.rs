@@ -12,6 +12,7 @@ pub mod ca;
 pub mod issuer;
 pub mod lookalike;
 
+mod daemon;
 mod play;
 mod report;
 mod shell;
@@ -47,6 +48,8 @@ pub enum DemoError {
     Listen { address: SocketAddr, source: io::Error },
     #[error("the daemon did not become ready: {0}")]
     Daemon(String),
+    #[error("this host has no user `nobody` to run the agent as; create it")]
+    NoUser,
     #[error("the agent's shell ended early: {0}")]
     Shell(String),
     #[error("cannot make a certificate: {0}")]

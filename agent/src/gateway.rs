@@ -33,9 +33,8 @@ pub async fn serve(core: Arc<Core>, listeners: Vec<TcpListener>, stop: watch::Re
         tokio::spawn(accept(core.clone(), listener, stop.clone(), alive.clone()));
     }
     drop(alive);
-    let mut stopped = stop;
-    // An error means that the sender is gone, which is a stop too.
-    let _ = stopped.wait_for(|s| *s).await;
+    let mut stop = stop;
+    stopped(&mut stop).await;
     if tokio::time::timeout(drain, gone.recv()).await.is_err() {
         tracing::warn!("connections were still open after the drain timeout of {drain:?} and are cut");
     }
@@ -45,7 +44,7 @@ async fn accept(core: Arc<Core>, listener: TcpListener, mut stop: watch::Receive
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|s| *s) => return,
+            () = stopped(&mut stop) => return,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -62,4 +61,10 @@ async fn accept(core: Arc<Core>, listener: TcpListener, mut stop: watch::Receive
             }
         }
     }
+}
+
+/// Returns when it is time to stop. A sender that is gone is a stop too.
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // The guard of the value must not live on into the caller's next await.
+    drop(stop.wait_for(|s| *s).await);
 }

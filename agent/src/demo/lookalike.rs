@@ -131,7 +131,7 @@ impl LookAlike {
         self.inner.accepted.fetch_add(1, Ordering::Relaxed);
         let mut account = self.account();
         match call.claim.service.as_str() {
-            "sts" => sts::answer(&call, &self.inner.key.access_key_id),
+            "sts" => sts::answer(&call),
             "s3" => s3::answer(&mut account.s3, &call),
             "ec2" => ec2::answer(&mut account.ec2, &call),
             "secretsmanager" => secrets::answer(&call),

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use super::DemoError;
+use super::stage::PATH;
 
 /// Ends the output of each command.
 const MARK: &str = "@@tollgate-demo@@";
@@ -34,7 +35,7 @@ impl Shell {
         let name = format!("{:?}", launcher.get_program());
         let mut process = launcher
             .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("PATH", PATH)
             .env("HOME", home)
             .current_dir(home)
             .stdin(Stdio::piped())
@@ -64,6 +65,11 @@ impl Shell {
             }
             output.push_str(&line);
         }
+    }
+
+    /// Has the shell read definitions.
+    pub(super) fn define(&mut self, script: &str) -> Result<(), DemoError> {
+        writeln!(self.input, "{script}").map_err(|e| DemoError::Shell(e.to_string()))
     }
 
     /// Lets the shell end, and waits for it.

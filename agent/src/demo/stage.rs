@@ -3,6 +3,7 @@
 //! Must be set while the process has one thread, because namespaces are entered thread by thread. Everything on it
 //! disappears with the process, but for the work directory, which is removed on drop.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs;
 use std::net::Ipv4Addr;
@@ -17,6 +18,8 @@ use super::DemoError;
 
 /// Where names of AWS resolve to on this stage (RFC 5737: no such host exists anywhere).
 pub(super) const AWS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+/// The `PATH` of everything that is started here.
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The bucket of the play.
 pub(super) const BUCKET: &str = "tollgate-demo";
 
@@ -42,6 +45,8 @@ const POLICIES: [(&str, &str); 2] = [
 pub(super) struct Stage {
     dir: PathBuf,
     keep: bool,
+    /// Mount points below the directory, in order.
+    bound: RefCell<Vec<PathBuf>>,
 }
 
 impl Stage {
@@ -55,11 +60,23 @@ impl Stage {
         let none = None::<&str>;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
             .map_err(|source| DemoError::Namespace { what: "make the mounts private", source })?;
-        let stage = Self { dir: std::env::temp_dir().join(format!("tollgate-demo-{}", std::process::id())), keep };
+        let stage = Self { dir: std::env::temp_dir().join(format!("tollgate-demo-{}", std::process::id())), keep, bound: RefCell::default() };
         stage.files()?;
         stage.network()?;
         stage.mounts()?;
         Ok(stage)
+    }
+
+    /// Makes `source` visible at `name`, so that the agent's user gets there whatever lies above the original.
+    pub(super) fn bind(&self, source: &Path, name: &str) -> Result<PathBuf, DemoError> {
+        let target = self.path(name);
+        let made = if source.is_dir() { fs::create_dir(&target) } else { fs::write(&target, "") };
+        made.map_err(|source| DemoError::File { what: "make", path: target.clone(), source })?;
+        let none = None::<&str>;
+        mount(Some(source), &target, none, MsFlags::MS_BIND, none)
+            .map_err(|source| DemoError::Namespace { what: "bind a file", source })?;
+        self.bound.borrow_mut().push(target.clone());
+        Ok(target)
     }
 
     /// Below the work directory.
@@ -98,16 +115,20 @@ impl Stage {
         let none = None::<&str>;
         mount(Some(&self.path("hosts")), "/etc/hosts", none, MsFlags::MS_BIND, none)
             .map_err(|source| DemoError::Namespace { what: "bind a hosts file", source })?;
-        mount(Some("bpf"), &self.path("bpf"), Some("bpf"), MsFlags::empty(), none)
-            .map_err(|source| DemoError::Namespace { what: "mount a BPF file system", source })
+        let bpf = self.path("bpf");
+        mount(Some("bpf"), &bpf, Some("bpf"), MsFlags::empty(), none)
+            .map_err(|source| DemoError::Namespace { what: "mount a BPF file system", source })?;
+        self.bound.borrow_mut().push(bpf);
+        Ok(())
     }
 }
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        // The mount would vanish with the process; here it is only in the way of removing the directory.
-        let _ = nix::mount::umount(&self.path("bpf"));
-        if !self.keep {
+        // The mounts would vanish with the process; here they are in the way of removing the directory, and what is
+        // mounted must not be removed with it.
+        let gone = self.bound.borrow_mut().drain(..).rev().all(|path| nix::mount::umount(&path).is_ok());
+        if gone && !self.keep {
             let _ = fs::remove_dir_all(&self.dir);
         }
     }

@@ -189,7 +189,7 @@ where
         let mut serving = std::pin::pin!(serving);
         tokio::select! {
             result = serving.as_mut() => result,
-            _ = stop.wait_for(|s| *s) => { serving.as_mut().graceful_shutdown(); serving.await }
+            () = super::stopped(stop) => { serving.as_mut().graceful_shutdown(); serving.await }
         }
     } else {
         let serving = hyper::server::conn::http1::Builder::new()
@@ -199,7 +199,7 @@ where
         let mut serving = std::pin::pin!(serving);
         tokio::select! {
             result = serving.as_mut() => result,
-            _ = stop.wait_for(|s| *s) => { serving.as_mut().graceful_shutdown(); serving.await }
+            () = super::stopped(stop) => { serving.as_mut().graceful_shutdown(); serving.await }
         }
     };
     if let Err(e) = result
@@ -230,7 +230,7 @@ async fn serve_metadata(core: Arc<Core>, stream: TcpStream, flow: Flow, session:
     tokio::select! {
         // A metadata client that misspeaks gets hyper's 400; nothing has been given to it.
         _ = serving.as_mut() => {}
-        _ = stop.wait_for(|s| *s) => {}
+        () = super::stopped(stop) => {}
     }
 }
 

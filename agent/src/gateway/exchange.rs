@@ -416,10 +416,8 @@ impl<'a> Exchange<'a> {
         parts.version = Version::HTTP_11;
         let aws_id = ["x-amzn-requestid", "x-amz-request-id"].iter().find_map(|h| parts.headers.get(*h)?.to_str().ok()).map(str::to_owned);
         let mut completion = Completion::new(self.connection.core.store.clone(), id, parts.status.as_u16(), aws_id, self.sent.clone());
-        if let Some(profile) = &decision.obligations.mask
-            && parts.status.is_success()
-        {
-            return self.mask(parts, body, operation, profile, completion).await;
+        if decision.obligations.mask.is_some() && parts.status.is_success() {
+            return self.mask(parts, body, operation, completion).await;
         }
         if body.is_end_stream() || self.parts.method == http::Method::HEAD {
             completion.set_complete();
@@ -432,7 +430,6 @@ impl<'a> Exchange<'a> {
         mut parts: http::response::Parts,
         body: Incoming,
         operation: &Operation,
-        profile: &str,
         completion: Completion,
     ) -> Result<Response<ResponseBody>, Refusal> {
         let limit = self.connection.core.config.load().gateway.max_buffered_body;
@@ -441,12 +438,10 @@ impl<'a> Exchange<'a> {
         };
         let whole = Limited::new(body, limit).collect().await.map_err(|e| unreadable(e.to_string()));
         let masked = whole.and_then(|w| {
-            let encoding = parts.headers.get(header::CONTENT_ENCODING).is_some();
-            if encoding {
+            if parts.headers.contains_key(header::CONTENT_ENCODING) {
                 return Err(unreadable("it is compressed".into()));
             }
-            mask::apply(&self.connection.core.mask_profile(profile), operation.protocol, &operation.sensitive_outputs, &w.to_bytes())
-                .map_err(|e| unreadable(e.to_string()))
+            mask::apply(operation.protocol, &w.to_bytes()).map_err(|e| unreadable(e.to_string()))
         });
         match masked {
             Ok(bytes) => {
@@ -577,7 +572,7 @@ impl<'a> Exchange<'a> {
 
     /// The request's members as JSON, sensitive ones taken out.
     fn parameters(&self, operation: &Operation) -> String {
-        mask::redact_parameters(&operation.parameters, &operation.sensitive_inputs)
+        mask::redact_parameters(&operation.parameters)
     }
 }
 

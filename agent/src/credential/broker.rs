@@ -1,0 +1,316 @@
+//! Brokers: which principal uses which held credentials, and keeping those fresh.
+//!
+//! Owns the choice of a binding and the cache in front of each source. A credential is renewed in the background
+//! before it ends; a request waits only where there is none that is still valid, and then all wait for one renewal.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::Mutex;
+
+use super::sdk::DefaultChain;
+use super::{BrokerError, Held, static_keys};
+use crate::config::{self, Binding};
+use crate::identity::Principal;
+
+/// Renewal starts this long before the end: longer than most uploads take, which are signed at their start.
+const AHEAD: Duration = Duration::from_secs(5 * 60);
+/// After a failure, this long nobody asks again.
+const BACK_OFF: Duration = Duration::from_secs(2);
+
+/// All bindings of the configuration, in its order.
+#[derive(Debug)]
+pub struct Brokers {
+    bindings: Vec<(Selector, Arc<Broker>)>,
+}
+
+impl Brokers {
+    /// Reads the files of static bindings; a default chain is asked when it is first used.
+    pub fn new(bindings: &[Binding]) -> Result<Self, BrokerError> {
+        let bindings = bindings.iter().map(|b| Ok((Selector::of(b), Arc::new(Broker::new(&b.broker)?)))).collect::<Result<_, _>>()?;
+        Ok(Self { bindings })
+    }
+
+    /// The held credentials of the first binding that matches a principal.
+    pub async fn held(&self, principal: &Principal) -> Result<Arc<Held>, BrokerError> {
+        let broker = self.bindings.iter().find(|(selector, _)| selector.matches(principal)).map(|(_, broker)| broker);
+        let broker = broker.ok_or_else(|| BrokerError::NoBinding {
+            subject: principal.subject.clone(),
+            issuer: principal.issuer.as_ref().map_or_else(|| "no issuer".to_owned(), |i| format!("issuer `{i}`")),
+        })?;
+        broker.clone().held(SystemTime::now()).await
+    }
+}
+
+/// Whom a binding is for.
+#[derive(Debug)]
+struct Selector {
+    issuer: Option<String>,
+    subject: Option<String>,
+    group: Option<String>,
+}
+
+impl Selector {
+    fn of(binding: &Binding) -> Self {
+        Self { issuer: binding.issuer.as_ref().map(|u| u.as_str().to_owned()), subject: binding.subject.clone(), group: binding.group.clone() }
+    }
+
+    fn matches(&self, principal: &Principal) -> bool {
+        // A URL type writes a root path where the token has none.
+        let same = |ours: &str, theirs: &str| ours == theirs || ours.strip_suffix('/') == Some(theirs);
+        self.issuer.as_ref().is_none_or(|ours| principal.issuer.as_ref().is_some_and(|theirs| same(ours, theirs)))
+            && self.subject.as_ref().is_none_or(|pattern| glob(pattern, &principal.subject))
+            && self.group.as_ref().is_none_or(|group| principal.groups.contains(group))
+    }
+}
+
+/// `*` stands for any text, slashes included; everything else for itself.
+fn glob(pattern: &str, text: &str) -> bool {
+    let mut pieces = pattern.split('*');
+    let first = pieces.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let Some(last) = pieces.next_back() else { return rest.is_empty() };
+    for piece in pieces {
+        match rest.find(piece) {
+            Some(at) => rest = &rest[at + piece.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+/// Where credentials come from.
+#[derive(Debug)]
+enum Source {
+    Static(Arc<Held>),
+    Chain(DefaultChain),
+    #[cfg(test)]
+    Counted(tests::Counted),
+}
+
+/// A source with a cache in front of it.
+#[derive(Debug)]
+struct Broker {
+    source: Source,
+    cached: ArcSwapOption<Held>,
+    /// Held by whoever renews; remembers the last failure.
+    renewing: Mutex<Option<(Instant, BrokerError)>>,
+}
+
+impl Broker {
+    fn new(broker: &config::Broker) -> Result<Self, BrokerError> {
+        Ok(Self::over(match broker {
+            config::Broker::Static { access_key_id, secret_access_key_file, session_token_file, account } => Source::Static(Arc::new(
+                static_keys::load(access_key_id, secret_access_key_file, session_token_file.as_deref(), account.as_deref())?,
+            )),
+            config::Broker::DefaultChain { account } => Source::Chain(DefaultChain::new(account.clone())),
+        }))
+    }
+
+    fn over(source: Source) -> Self {
+        Self { source, cached: ArcSwapOption::empty(), renewing: Mutex::new(None) }
+    }
+
+    async fn held(self: Arc<Self>, now: SystemTime) -> Result<Arc<Held>, BrokerError> {
+        if let Source::Static(held) = &self.source {
+            return Ok(held.clone());
+        }
+        match self.cached.load_full() {
+            Some(held) if !held.ends_within(AHEAD, now) => Ok(held),
+            Some(held) if !held.ends_within(Duration::ZERO, now) => {
+                if let Ok(guard) = self.renewing.try_lock() {
+                    drop(guard);
+                    let broker = self.clone();
+                    tokio::spawn(async move {
+                        if let Err(e) = broker.renew(AHEAD, now).await {
+                            tracing::warn!("held credentials that end soon could not be renewed: {e}");
+                        }
+                    });
+                }
+                Ok(held)
+            }
+            _ => self.renew(Duration::ZERO, now).await,
+        }
+    }
+
+    /// Asks the source, unless somebody just did.
+    async fn renew(&self, margin: Duration, now: SystemTime) -> Result<Arc<Held>, BrokerError> {
+        let mut failure = self.renewing.lock().await;
+        if let Some(held) = self.cached.load_full()
+            && !held.ends_within(margin, now)
+        {
+            return Ok(held);
+        }
+        if let Some((when, error)) = &*failure
+            && when.elapsed() < BACK_OFF
+        {
+            return Err(error.clone());
+        }
+        let result = match &self.source {
+            Source::Static(held) => Ok(Held::clone(held)),
+            Source::Chain(chain) => chain.load().await,
+            #[cfg(test)]
+            Source::Counted(counted) => counted.load().await,
+        };
+        match result {
+            Ok(held) if held.ends_within(Duration::ZERO, now) => {
+                let error = BrokerError::Expired { reason: "the source gave credentials that are over already; check its clock and ours".into() };
+                *failure = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+            Ok(held) => {
+                let held = Arc::new(held);
+                self.cached.store(Some(held.clone()));
+                *failure = None;
+                Ok(held)
+            }
+            Err(error) => {
+                *failure = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::credential::Secret;
+
+    /// A source that counts how often it is asked.
+    #[derive(Debug)]
+    pub(super) struct Counted {
+        asked: AtomicU32,
+        life: Duration,
+        fails: bool,
+    }
+
+    impl Counted {
+        pub(super) async fn load(&self) -> Result<Held, BrokerError> {
+            let n = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+            tokio::task::yield_now().await;
+            if self.fails {
+                return Err(BrokerError::Chain { reason: format!("attempt {n}") });
+            }
+            Ok(Held {
+                access_key_id: format!("KEY{n}"),
+                secret_access_key: Secret::new("s"),
+                session_token: None,
+                expires: Some(SystemTime::now() + self.life),
+                account: None,
+            })
+        }
+    }
+
+    fn counted(life: Duration, fails: bool) -> Arc<Broker> {
+        Arc::new(Broker::over(Source::Counted(Counted { asked: AtomicU32::new(0), life, fails })))
+    }
+
+    fn asked(broker: &Broker) -> u32 {
+        match &broker.source {
+            Source::Counted(c) => c.asked.load(Ordering::SeqCst),
+            _ => 0,
+        }
+    }
+
+    fn binding(text: &str) -> Binding {
+        toml::from_str(&format!("{text}\nbroker = {{ kind = 'default-chain' }}")).expect("valid")
+    }
+
+    fn principal(issuer: Option<&str>, subject: &str, groups: &[&str]) -> Principal {
+        Principal {
+            issuer: issuer.map(str::to_owned),
+            subject: subject.into(),
+            groups: groups.iter().map(|g| (*g).to_owned()).collect(),
+            ..Principal::unidentified()
+        }
+    }
+
+    #[test]
+    fn bindings_select_by_issuer_subject_and_group() {
+        let acme = principal(Some("https://i.example"), "repo:acme/app:ref:main", &["ci"]);
+        let cases = [
+            ("", true),
+            ("issuer = 'https://i.example'", true),
+            ("issuer = 'https://i.example/'", true),
+            ("issuer = 'https://j.example'", false),
+            ("subject = 'repo:acme/*'", true),
+            ("subject = 'repo:acme/*:ref:main'", true),
+            ("subject = 'repo:acme/*:ref:dev'", false),
+            ("subject = 'repo:acme'", false),
+            ("group = 'ci'", true),
+            ("group = 'admins'", false),
+            ("issuer = 'https://i.example'\nsubject = '*'\ngroup = 'ci'", true),
+            ("issuer = 'https://i.example'\ngroup = 'admins'", false),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Selector::of(&binding(text)).matches(&acme), expected, "{text}");
+        }
+        let nobody = Principal::unidentified();
+        assert!(Selector::of(&binding("")).matches(&nobody));
+        assert!(!Selector::of(&binding("issuer = 'https://i.example'")).matches(&nobody));
+    }
+
+    #[test]
+    fn globs_match_whole_texts() {
+        for (pattern, text, expected) in [
+            ("a", "a", true), ("a", "ab", false), ("*", "", true), ("*", "a/b", true), ("a*", "a", true), ("*b", "ab", true),
+            ("a*a", "a", false), ("a*b*c", "aXbYc", true), ("a*b*c", "aXcYb", false), ("a**b", "ab", true), ("", "", true), ("", "a", false),
+            ("*ab*ab", "abab", true), ("*ab*ab", "ab", false),
+        ] {
+            assert_eq!(glob(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_bound_is_a_clear_error() {
+        let brokers = Brokers::new(&[binding("group = 'ci'")]).expect("valid");
+        let error = brokers.held(&Principal::unidentified()).await.expect_err("nobody").to_string();
+        assert_eq!(error, "no binding matches subject `unidentified` of no issuer; add a [[binding]] for it");
+    }
+
+    #[tokio::test]
+    async fn many_wait_for_one_renewal() {
+        let broker = counted(Duration::from_secs(3600), false);
+        let waiting: Vec<_> = (0..20).map(|_| tokio::spawn(broker.clone().held(SystemTime::now()))).collect();
+        for task in waiting {
+            assert_eq!(task.await.expect("no panic").expect("held").access_key_id, "KEY1");
+        }
+        assert_eq!(asked(&broker), 1);
+    }
+
+    #[tokio::test]
+    async fn what_ends_soon_is_renewed_behind_the_request() {
+        let broker = counted(Duration::from_secs(60), false);
+        let now = SystemTime::now();
+        assert_eq!(broker.clone().held(now).await.expect("held").access_key_id, "KEY1");
+        // Still valid, so it is used, and a renewal runs beside it.
+        assert_eq!(broker.clone().held(now).await.expect("held").access_key_id, "KEY1");
+        for _ in 0..100 {
+            if asked(&broker) == 2 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(asked(&broker), 2);
+        // Over: the request waits.
+        let later = broker.clone().held(now + Duration::from_secs(50)).await.expect("held");
+        assert_ne!(later.access_key_id, "KEY1");
+    }
+
+    #[tokio::test]
+    async fn failures_and_dead_credentials_are_refused_and_not_hammered() {
+        let broker = counted(Duration::ZERO, true);
+        for _ in 0..5 {
+            let error = broker.clone().held(SystemTime::now()).await.expect_err("it fails").to_string();
+            assert!(error.contains("attempt 1") && error.contains("default chain gave no credentials"), "{error}");
+        }
+        assert_eq!(asked(&broker), 1);
+        let dead = counted(Duration::ZERO, false);
+        let later = SystemTime::now() + Duration::from_secs(1);
+        assert!(matches!(dead.held(later).await, Err(BrokerError::Expired { .. })));
+    }
+}
