@@ -23,7 +23,7 @@ mod shape;
 mod tests;
 mod usage;
 
-pub use catalog::ActionCatalog;
+pub use catalog::{ActionCatalog, AnyAction};
 
 /// What a policy is asked.
 #[derive(Debug, Clone, Copy)]

@@ -130,6 +130,11 @@ const SIGNING: &[(&str, &str)] = &[
 /// Services whose endpoint without a region is signed for us-east-1.
 const GLOBAL: &[&str] = &["iam", "sts", "s3"];
 
+/// Whether a host is a global endpoint, whose name says nothing about the region that is signed for.
+pub fn is_global(host: &str) -> bool {
+    !host.split('.').any(is_region)
+}
+
 /// Whether a label has the form of a region (`eu-central-1`, `us-gov-west-1`).
 fn is_region(label: &str) -> bool {
     let parts: Vec<&str> = label.split('-').collect();

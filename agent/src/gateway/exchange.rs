@@ -280,7 +280,7 @@ impl<'a> Exchange<'a> {
             Read::Stream(_) => None,
         };
         let account = held.and_then(|h| h.account.as_deref());
-        let operation = route.finish(bytes, account).map_err(|e| Refusal::malformed(e.to_string()))?;
+        let operation = route.finish(self.parts.uri.query().unwrap_or_default(), bytes, account).map_err(|e| Refusal::malformed(e.to_string()))?;
         self.operation = Some(operation.clone());
         Ok(operation)
     }
