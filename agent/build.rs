@@ -10,7 +10,18 @@ fn main() {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it")).join("node_roots.so");
     let compiler = std::env::var("CC").unwrap_or_else(|_| "gcc".into());
     let built = Command::new(&compiler)
-        .args(["-shared", "-fPIC", "-Os", "-s", "-Wall", "-Wextra", "-Werror", "-ffile-prefix-map=src=.", "-Wl,--build-id=none", "-o"])
+        .args([
+            "-shared",
+            "-fPIC",
+            "-Os",
+            "-s",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-ffile-prefix-map=src=.",
+            "-Wl,--build-id=none",
+            "-o",
+        ])
         .arg(&out)
         .arg(source)
         .status();

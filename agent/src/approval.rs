@@ -85,15 +85,19 @@ impl Approvals {
         match tokio::time::timeout(HOLD, answered).await {
             Ok(Ok(Vote { approve: true, .. })) => Answer::Approved,
             Ok(Ok(Vote { uid, .. })) => Answer::Refused(format!("a person (user {uid}) denied request {id}")),
-            Ok(Err(_)) | Err(_) => {
-                Answer::Refused(format!("nobody answered request {id} within {} seconds; ask for approval and try again", HOLD.as_secs()))
-            }
+            Ok(Err(_)) | Err(_) => Answer::Refused(format!(
+                "nobody answered request {id} within {} seconds; ask for approval and try again",
+                HOLD.as_secs()
+            )),
         }
     }
 
     /// Answers a request; each is answered once.
     pub fn vote(&self, id: &str, vote: Vote) -> Result<Pending, String> {
-        let (pending, answer) = self.waiting().remove(id).ok_or_else(|| format!("request `{id}` is not pending; it was answered, has expired, or never was"))?;
+        let (pending, answer) = self
+            .waiting()
+            .remove(id)
+            .ok_or_else(|| format!("request `{id}` is not pending; it was answered, has expired, or never was"))?;
         answer.send(vote).map_err(|_| format!("request `{id}` was withdrawn: its client has gone"))?;
         Ok(pending)
     }
@@ -148,7 +152,10 @@ mod tests {
     #[tokio::test]
     async fn an_answer_counts_once() {
         let approvals = Arc::new(Approvals::default());
-        let waiting = { let a = approvals.clone(); tokio::spawn(async move { a.request(ask()).await }) };
+        let waiting = {
+            let a = approvals.clone();
+            tokio::spawn(async move { a.request(ask()).await })
+        };
         let id = one(&approvals).await;
         approvals.vote(&id, Vote { approve: true, uid: 0 }).expect("pending");
         assert!(approvals.vote(&id, Vote { approve: false, uid: 0 }).is_err());
@@ -158,7 +165,10 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_goes_away_withdraws() {
         let approvals = Arc::new(Approvals::default());
-        let waiting = { let a = approvals.clone(); tokio::spawn(async move { a.request(ask()).await }) };
+        let waiting = {
+            let a = approvals.clone();
+            tokio::spawn(async move { a.request(ask()).await })
+        };
         let id = one(&approvals).await;
         waiting.abort();
         let _ = waiting.await;

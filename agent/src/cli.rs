@@ -105,5 +105,9 @@ async fn verify(client: &Client) -> anyhow::Result<()> {
         println!("intact: {} links, head {}", answer["links"], answer["head"].as_str().unwrap_or_default());
         return Ok(());
     }
-    anyhow::bail!("the record was altered at link {}: {}", answer["broken"]["seq"], answer["broken"]["why"].as_str().unwrap_or_default())
+    anyhow::bail!(
+        "the record was altered at link {}: {}",
+        answer["broken"]["seq"],
+        answer["broken"]["why"].as_str().unwrap_or_default()
+    )
 }

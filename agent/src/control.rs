@@ -38,7 +38,9 @@ const MAX_REQUEST: usize = 8 << 20;
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    #[error("cannot listen on the control socket `{path}`: {source}; check that its directory exists and that no other daemon runs")]
+    #[error(
+        "cannot listen on the control socket `{path}`: {source}; check that its directory exists and that no other daemon runs"
+    )]
     Listen { path: PathBuf, source: io::Error },
     #[error("`control.group` names `{0}`, which is no group of this host; create it or name another")]
     Group(String),
@@ -100,7 +102,11 @@ async fn connection(stream: UnixStream, core: Arc<Core>) {
         async move {
             let response = match verdict {
                 Ok(peer) => routes::answer(&core, peer, request).await,
-                Err(why) => error(StatusCode::FORBIDDEN, &why, "ask from outside the tag, as root or a member of `control.group`"),
+                Err(why) => error(
+                    StatusCode::FORBIDDEN,
+                    &why,
+                    "ask from outside the tag, as root or a member of `control.group`",
+                ),
             };
             Ok::<_, std::convert::Infallible>(response)
         }
@@ -123,7 +129,13 @@ fn admit(stream: &UnixStream, core: &Core) -> Result<Peer, String> {
             kind: Kind::Bypass,
             pid: Some(pid),
             reason: Some("a governed process opened the control socket".into()),
-            session: core.capture.tag_of(pid).ok().flatten().and_then(|t| core.sessions.by_tag(t)).map(|s| s.id.to_string()),
+            session: core
+                .capture
+                .tag_of(pid)
+                .ok()
+                .flatten()
+                .and_then(|t| core.sessions.by_tag(t))
+                .map(|s| s.id.to_string()),
             ..Event::default()
         });
         return Err("governed processes may not use the control socket".into());
@@ -160,7 +172,14 @@ pub(crate) fn error(status: StatusCode, error: &str, check: &str) -> Response<Bo
 /// A request's body as JSON.
 pub(crate) async fn body<T: serde::de::DeserializeOwned>(request: Request<Incoming>) -> Result<T, Response<Body>> {
     let whole = http_body_util::Limited::new(request.into_body(), MAX_REQUEST).collect().await;
-    let bytes = whole.map_err(|e| error(StatusCode::PAYLOAD_TOO_LARGE, &format!("cannot read the request: {e}"), "send less"))?.to_bytes();
-    serde_json::from_slice(&bytes)
-        .map_err(|e| error(StatusCode::BAD_REQUEST, &format!("the request is not what was expected: {e}"), "use the same version of the command and the daemon"))
+    let bytes = whole
+        .map_err(|e| error(StatusCode::PAYLOAD_TOO_LARGE, &format!("cannot read the request: {e}"), "send less"))?
+        .to_bytes();
+    serde_json::from_slice(&bytes).map_err(|e| {
+        error(
+            StatusCode::BAD_REQUEST,
+            &format!("the request is not what was expected: {e}"),
+            "use the same version of the command and the daemon",
+        )
+    })
 }

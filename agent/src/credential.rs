@@ -78,7 +78,9 @@ pub enum BrokerError {
     File { path: PathBuf, key: String, reason: String },
     #[error("`{path}` can be read by others than its owner (mode {mode:04o}); run `chmod 600 {path}`")]
     Exposed { path: PathBuf, mode: u32 },
-    #[error("`{path}` is owned by uid {owner}; a secret must belong to root or to the daemon's own user, run `chown root {path}`")]
+    #[error(
+        "`{path}` is owned by uid {owner}; a secret must belong to root or to the daemon's own user, run `chown root {path}`"
+    )]
     Owner { path: PathBuf, owner: u32 },
     #[error("`{path}` does not hold a {what} on its first line; put it there, and nothing else")]
     Content { path: PathBuf, what: &'static str },

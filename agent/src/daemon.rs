@@ -142,7 +142,8 @@ impl Core {
 
 /// Runs the daemon until it is told to stop.
 pub fn run(config: &Path) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the async runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the async runtime")?;
     runtime.block_on(async {
         journal::init_tracing(Config::load(config)?.journal.to)?;
         let core = Arc::new(Core::start(config)?);
@@ -170,7 +171,10 @@ async fn serve(core: Arc<Core>) -> anyhow::Result<()> {
     let watchdog = control::notify::ready();
     core.journal.emit(Event {
         kind: Kind::Daemon,
-        reason: Some(format!("ready; tagged connections to ports {:?} come to port {}", config.capture.ports, config.capture.port)),
+        reason: Some(format!(
+            "ready; tagged connections to ports {:?} come to port {}",
+            config.capture.ports, config.capture.port
+        )),
         ..Event::default()
     });
 

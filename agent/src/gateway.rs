@@ -40,7 +40,12 @@ pub async fn serve(core: Arc<Core>, listeners: Vec<TcpListener>, stop: watch::Re
     }
 }
 
-async fn accept(core: Arc<Core>, listener: TcpListener, mut stop: watch::Receiver<bool>, alive: tokio::sync::mpsc::Sender<()>) {
+async fn accept(
+    core: Arc<Core>,
+    listener: TcpListener,
+    mut stop: watch::Receiver<bool>,
+    alive: tokio::sync::mpsc::Sender<()>,
+) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,

@@ -13,10 +13,10 @@ mod fetch;
 mod keys;
 mod provider;
 mod source;
-mod token;
-mod verify;
 #[cfg(test)]
 mod testing;
+mod token;
+mod verify;
 
 pub use source::{Caller, TokenSource, spawn_watch};
 pub use verify::Verifier;
@@ -39,7 +39,13 @@ pub struct Principal {
 impl Principal {
     /// The principal of a session without a verified token.
     pub fn unidentified() -> Self {
-        Self { issuer: None, subject: "unidentified".into(), groups: Vec::new(), claims: BTreeMap::new(), expires: None }
+        Self {
+            issuer: None,
+            subject: "unidentified".into(),
+            groups: Vec::new(),
+            claims: BTreeMap::new(),
+            expires: None,
+        }
     }
     /// Whether a verified token stands behind it.
     pub fn is_identified(&self) -> bool {
@@ -56,17 +62,25 @@ impl Principal {
 pub enum IdentityError {
     #[error("issuer `{issuer}` cannot be used: {message}")]
     Issuer { issuer: String, message: String },
-    #[error("the token is {size} bytes long, more than the {limit} that are read; check that it is one token and nothing else")]
+    #[error(
+        "the token is {size} bytes long, more than the {limit} that are read; check that it is one token and nothing else"
+    )]
     TooLarge { size: usize, limit: usize },
     #[error("this is not a signed token: {0}; give a JWT as the provider issued it")]
     Malformed(String),
-    #[error("the token's issuer `{0}` is not configured; add it as `url` of an `[[identity.issuer]]`, or use a token of a configured one")]
+    #[error(
+        "the token's issuer `{0}` is not configured; add it as `url` of an `[[identity.issuer]]`, or use a token of a configured one"
+    )]
     UnknownIssuer(String),
-    #[error("the token is signed with `{algorithm}`, and tokens of `{issuer}` may use {allowed}; check `algorithms` of that issuer")]
+    #[error(
+        "the token is signed with `{algorithm}`, and tokens of `{issuer}` may use {allowed}; check `algorithms` of that issuer"
+    )]
     Algorithm { algorithm: String, issuer: String, allowed: String },
     #[error("the token's header carries `{0}`, which is never accepted; keys come from the issuer alone")]
     Header(String),
-    #[error("issuer `{issuer}` publishes no signing key {key} for `{algorithm}`; check that the token is of this provider and not older than its last keys")]
+    #[error(
+        "issuer `{issuer}` publishes no signing key {key} for `{algorithm}`; check that the token is of this provider and not older than its last keys"
+    )]
     UnknownKey { issuer: String, key: String, algorithm: String },
     #[error("the token's signature does not match the key of `{0}`; it was altered, or another provider signed it")]
     Signature(String),
@@ -74,7 +88,9 @@ pub enum IdentityError {
     Expired,
     #[error("the token does not count yet (`nbf`); check the clock of this host")]
     NotYetValid,
-    #[error("the token is for another audience than {expected}; check `audience` of `{issuer}` and what the token was asked for")]
+    #[error(
+        "the token is for another audience than {expected}; check `audience` of `{issuer}` and what the token was asked for"
+    )]
     Audience { issuer: String, expected: String },
     #[error("the token's claim `{claim}` {problem}")]
     Claim { claim: String, problem: String },

@@ -184,7 +184,8 @@ impl Journal {
                 }
             }
             None => {
-                let line = serde_json::to_string(&fields.into_iter().collect::<std::collections::BTreeMap<_, _>>()).unwrap_or_default();
+                let line = serde_json::to_string(&fields.into_iter().collect::<std::collections::BTreeMap<_, _>>())
+                    .unwrap_or_default();
                 // A closed stderr is no reason to stop.
                 let _ = writeln!(std::io::stderr().lock(), "{line}");
             }
@@ -208,10 +209,13 @@ pub fn init_tracing(to: JournalTo) -> Result<(), JournalError> {
     let journald = match to {
         JournalTo::Stderr => None,
         JournalTo::Auto => tracing_journald::layer().ok(),
-        JournalTo::Journald => Some(tracing_journald::layer().map_err(|source| JournalError { path: journald::PATH, source })?),
+        JournalTo::Journald => {
+            Some(tracing_journald::layer().map_err(|source| JournalError { path: journald::PATH, source })?)
+        }
     };
     let journald = journald.map(|l| l.with_syslog_identifier("tollgate".into()));
-    let stderr = journald.is_none().then(|| tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false));
+    let stderr =
+        journald.is_none().then(|| tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false));
     // A second call, in tests, keeps the first one's.
     let _ = tracing_subscriber::registry().with(filter).with(journald).with(stderr).try_init();
     Ok(())
@@ -223,12 +227,27 @@ mod tests {
 
     #[test]
     fn a_message_is_one_line_and_ids_are_distinct() {
-        let event = Event { kind: Kind::Blocked, action: Some("s3:Get\nPRIORITY=0".into()), reason: Some("no".into()), ..Event::default() };
+        let event = Event {
+            kind: Kind::Blocked,
+            action: Some("s3:Get\nPRIORITY=0".into()),
+            reason: Some("no".into()),
+            ..Event::default()
+        };
         let fields = event.fields();
         assert_eq!(fields[0].1, "blocked s3:Get PRIORITY=0: no");
         let kinds = [
-            Kind::Allowed, Kind::Blocked, Kind::Held, Kind::Approved, Kind::Refused, Kind::Spliced, Kind::Bypass, Kind::SessionOpened,
-            Kind::SessionEnded, Kind::Identity, Kind::Observed, Kind::Daemon,
+            Kind::Allowed,
+            Kind::Blocked,
+            Kind::Held,
+            Kind::Approved,
+            Kind::Refused,
+            Kind::Spliced,
+            Kind::Bypass,
+            Kind::SessionOpened,
+            Kind::SessionEnded,
+            Kind::Identity,
+            Kind::Observed,
+            Kind::Daemon,
         ];
         let ids: std::collections::BTreeSet<_> = kinds.iter().map(|k| k.row().1).collect();
         assert_eq!(ids.len(), kinds.len());

@@ -21,8 +21,19 @@ pub enum MaskError {
 
 /// Names of members that hold secrets whatever the service; matched without regard to case.
 const SECRET: &[&str] = &[
-    "secretstring", "secretbinary", "secretaccesskey", "sessiontoken", "password", "masteruserpassword", "privatekey", "plaintext",
-    "authorizationtoken", "token", "accesstoken", "refreshtoken", "clientsecret",
+    "secretstring",
+    "secretbinary",
+    "secretaccesskey",
+    "sessiontoken",
+    "password",
+    "masteruserpassword",
+    "privatekey",
+    "plaintext",
+    "authorizationtoken",
+    "token",
+    "accesstoken",
+    "refreshtoken",
+    "clientsecret",
 ];
 
 /// Replaces the values of secret members, at any depth, in a whole JSON answer.
@@ -49,7 +60,9 @@ pub fn redact_target(target: &str) -> String {
     let kept: Vec<String> = query
         .split('&')
         .map(|pair| match pair.split_once('=') {
-            Some((name, _)) if ["X-Amz-Signature", "X-Amz-Security-Token", "Signature"].contains(&name) => format!("{name}=hidden"),
+            Some((name, _)) if ["X-Amz-Signature", "X-Amz-Security-Token", "Signature"].contains(&name) => {
+                format!("{name}=hidden")
+            }
             _ => pair.to_owned(),
         })
         .collect();
@@ -138,8 +151,12 @@ mod tests {
 
     #[test]
     fn command_lines_and_targets() {
-        let argv: Vec<String> = ["x", "--password", "p", "--token=t", "A_SECRET=s", "--name", "n", "eyJa.b.c"].map(String::from).to_vec();
-        assert_eq!(redact_argv(&argv), ["x", "--password", "hidden", "--token=hidden", "A_SECRET=hidden", "--name", "n", "hidden"]);
+        let argv: Vec<String> =
+            ["x", "--password", "p", "--token=t", "A_SECRET=s", "--name", "n", "eyJa.b.c"].map(String::from).to_vec();
+        assert_eq!(
+            redact_argv(&argv),
+            ["x", "--password", "hidden", "--token=hidden", "A_SECRET=hidden", "--name", "n", "hidden"]
+        );
         assert_eq!(redact_target("/a?X-Amz-Signature=1&b=2"), "/a?X-Amz-Signature=hidden&b=2");
     }
 }

@@ -201,7 +201,10 @@ impl PolicySet {
                     file: rule.file.to_string(),
                     line: rule.line,
                     column: 1,
-                    message: format!("the id `{}` is also that of the policy at {}:{}", rule.name, other.file, other.line),
+                    message: format!(
+                        "the id `{}` is also that of the policy at {}:{}",
+                        rule.name, other.file, other.line
+                    ),
                     fix: "give each policy an `@id` of its own".into(),
                 });
             }

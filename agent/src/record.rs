@@ -84,7 +84,9 @@ pub struct Outcome {
 pub enum RecordError {
     #[error("cannot open the record `{path}`: {message}; check the directory's permissions and free space")]
     Open { path: PathBuf, message: String },
-    #[error("the record `{path}` has schema {found}, and this version knows {known}; use the version that wrote it, or a newer one")]
+    #[error(
+        "the record `{path}` has schema {found}, and this version knows {known}; use the version that wrote it, or a newer one"
+    )]
     Newer { path: PathBuf, found: i64, known: i64 },
     #[error("cannot write the record: {0}; check free space where it stands")]
     Write(String),
@@ -125,7 +127,14 @@ mod tests {
     }
 
     fn outcome() -> Outcome {
-        Outcome { status: 200, request_id: None, bytes_sent: 1, bytes_received: 2, ended: SystemTime::now(), error: None }
+        Outcome {
+            status: 200,
+            request_id: None,
+            bytes_sent: 1,
+            bytes_received: 2,
+            ended: SystemTime::now(),
+            error: None,
+        }
     }
 
     fn row(id: &SessionId) -> SessionRow {

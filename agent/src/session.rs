@@ -208,7 +208,10 @@ mod tests {
     async fn closing_wakes_the_connections_and_forgets_the_tag() {
         let registry = Registry::default();
         let session = registry.open(new(7), Principal::unidentified(), SystemTime::now());
-        let waiting = { let s = session.clone(); tokio::spawn(async move { s.closed().await }) };
+        let waiting = {
+            let s = session.clone();
+            tokio::spawn(async move { s.closed().await })
+        };
         assert!(registry.by_tag(TagId(7)).is_some());
         registry.close(&session.id, State::Revoked).expect("it is open");
         assert_eq!(waiting.await.expect("no panic"), State::Revoked);

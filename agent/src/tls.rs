@@ -19,7 +19,9 @@ pub use roots::client_config;
 pub enum TlsError {
     #[error("cannot {doing} `{path}`: {source}; check the permissions of the state directory")]
     File { doing: &'static str, path: PathBuf, source: io::Error },
-    #[error("`{path}` can be read by others (mode {mode:o}); run `chmod 600` on it, and consider the CA burnt: remove its directory to make a new one")]
+    #[error(
+        "`{path}` can be read by others (mode {mode:o}); run `chmod 600` on it, and consider the CA burnt: remove its directory to make a new one"
+    )]
     Exposed { path: PathBuf, mode: u32 },
     #[error("`{path}` is damaged: {message}; remove the directory to make a new CA, and install that one")]
     Damaged { path: PathBuf, message: String },

@@ -78,7 +78,8 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), TrustError> {
 }
 
 fn own(path: &Path, facts: &Facts<'_>) -> Result<(), TrustError> {
-    chown(path, Some(Uid::from_raw(facts.uid)), Some(Gid::from_raw(facts.gid))).map_err(|e| file("give away", path)(e.into()))
+    chown(path, Some(Uid::from_raw(facts.uid)), Some(Gid::from_raw(facts.gid)))
+        .map_err(|e| file("give away", path)(e.into()))
 }
 
 fn file<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> TrustError + 'a {

@@ -92,7 +92,10 @@ impl Bed {
 /// A namespace without any route leads nowhere; any other is not ours.
 fn ensure_private_network() -> anyhow::Result<()> {
     let routes = std::fs::read_to_string("/proc/net/route").context("reading /proc/net/route")?;
-    ensure!(routes.lines().count() <= 1, "this network namespace has routes; start the bed with `unshare --net --mount`");
+    ensure!(
+        routes.lines().count() <= 1,
+        "this network namespace has routes; start the bed with `unshare --net --mount`"
+    );
     Ok(())
 }
 

@@ -74,7 +74,14 @@ fn prepare(args: &Args, places: &Places) -> anyhow::Result<()> {
     if !args.no_build {
         let build = |package: &str, bin: &str| {
             say(&format!("building `{bin}`, optimised"));
-            run_command(Command::new("cargo").current_dir(&places.root).args(["build", "--release", "--package", package, "--bin", bin]))
+            run_command(Command::new("cargo").current_dir(&places.root).args([
+                "build",
+                "--release",
+                "--package",
+                package,
+                "--bin",
+                bin,
+            ]))
         };
         build("tollgate-tests", "tollgate-load")?;
         if args.only.contains(&Kind::Tollgate) {
@@ -93,7 +100,10 @@ fn prepare(args: &Args, places: &Places) -> anyhow::Result<()> {
 /// Starts this command again in a network and a mount namespace of its own.
 fn enter(args: &Args) -> anyhow::Result<()> {
     let mut command = Command::new("unshare");
-    command.args(["--net", "--mount", "--propagation", "private", "--"]).arg(std::env::current_exe()?).args(["bench", "--inside"]);
+    command
+        .args(["--net", "--mount", "--propagation", "private", "--"])
+        .arg(std::env::current_exe()?)
+        .args(["bench", "--inside"]);
     let names: Vec<_> = args.only.iter().map(ToString::to_string).collect();
     command.args(["--only", &names.join(",")]);
     if args.quick {
@@ -112,10 +122,16 @@ fn measure(args: &Args, places: &Places) -> anyhow::Result<()> {
         results.connect.without.push(measure::untagged(places, &upstream, &plan)?);
     }
     say(&format!("starting {}", args.only.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
-    let mut contenders = args.only.iter().map(|kind| Contender::start(*kind, places, &upstream)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut contenders =
+        args.only.iter().map(|kind| Contender::start(*kind, places, &upstream)).collect::<anyhow::Result<Vec<_>>>()?;
     measure::all(places, &upstream, &contenders, &plan, &mut results)?;
     let versions = tools::versions(places, &args.only);
-    let profiled = contenders.iter().find(|c| c.kind == Kind::Tollgate).map(|c| profile::of(c, &places.work)).transpose()?.flatten();
+    let profiled = contenders
+        .iter()
+        .find(|c| c.kind == Kind::Tollgate)
+        .map(|c| profile::of(c, &places.work))
+        .transpose()?
+        .flatten();
     if let Some(at) = contenders.iter().position(|c| c.kind == Kind::Tollgate) {
         contenders.remove(at).unload(places)?;
         say("connect latency after Tollgate was unloaded");
@@ -142,7 +158,8 @@ fn say(text: &str) {
 }
 
 fn run_command(command: &mut Command) -> anyhow::Result<()> {
-    let status = command.status().with_context(|| format!("cannot start `{}`", command.get_program().to_string_lossy()))?;
+    let status =
+        command.status().with_context(|| format!("cannot start `{}`", command.get_program().to_string_lossy()))?;
     if !status.success() {
         bail!("`{}` ended with {status}", command.get_program().to_string_lossy());
     }

@@ -64,9 +64,13 @@ fn venv(name: &str, what: &str, requirements: &str) -> anyhow::Result<()> {
     let requirements = root().join(requirements);
     made(name, what, &[&requirements], |folder| {
         let python = python()?;
-        step(&format!("{what}: a Python environment"), Command::new(&python).args(["-m", "venv", "--clear"]).arg(folder))?;
+        step(
+            &format!("{what}: a Python environment"),
+            Command::new(&python).args(["-m", "venv", "--clear"]).arg(folder),
+        )?;
         let mut pip = Command::new(folder.join("bin/python"));
-        pip.args(["-m", "pip", "install", "--no-deps", "--disable-pip-version-check", "--no-input", "-r"]).arg(&requirements);
+        pip.args(["-m", "pip", "install", "--no-deps", "--disable-pip-version-check", "--no-input", "-r"])
+            .arg(&requirements);
         step(&format!("{what}: its packages"), &mut pip)
     })
 }
@@ -121,7 +125,12 @@ fn deny() -> anyhow::Result<()> {
 }
 
 /// Makes a tool's folder unless its stamp fits `sources`; half-made folders have no stamp.
-fn made(name: &str, what: &str, sources: &[&Path], make: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+fn made(
+    name: &str,
+    what: &str,
+    sources: &[&Path],
+    make: impl FnOnce(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let folder = folder().join(name);
     let stamp = folder.join(".stamp");
     let mut digest = Sha256::new();
@@ -151,13 +160,17 @@ pub fn apt(packages: &[&str]) -> anyhow::Result<()> {
     }
     step("apt-get update", Command::new("apt-get").args(["update", "-qq"]))?;
     let mut install = Command::new("apt-get");
-    install.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages);
+    install
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .args(["install", "-y", "-qq", "--no-install-recommends"])
+        .args(packages);
     step(&format!("apt-get install {}", packages.join(" ")), &mut install)
 }
 
 /// Makes sure of programs that Debian has in packages of its own.
 pub fn programs(wanted: &[(&str, &str)]) -> anyhow::Result<()> {
-    let missing: Vec<&str> = wanted.iter().filter(|(program, _)| !found(program)).map(|(_, package)| *package).collect();
+    let missing: Vec<&str> =
+        wanted.iter().filter(|(program, _)| !found(program)).map(|(_, package)| *package).collect();
     if missing.is_empty() { Ok(()) } else { apt(&missing) }
 }
 

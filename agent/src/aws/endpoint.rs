@@ -64,7 +64,9 @@ pub fn is_aws(host: &str) -> bool {
 }
 
 fn suffix(host: &str) -> Option<(&str, &'static str)> {
-    SUFFIXES.iter().find_map(|(s, partition)| host.strip_suffix(s).filter(|stem| !stem.is_empty()).map(|stem| (stem, *partition)))
+    SUFFIXES
+        .iter()
+        .find_map(|(s, partition)| host.strip_suffix(s).filter(|stem| !stem.is_empty()).map(|stem| (stem, *partition)))
 }
 
 /// Reads a host name. `None`: it is not AWS's.
@@ -167,7 +169,11 @@ mod tests {
         ];
         for (host, signing, region, bucket, class) in cases {
             let e = resolve(host).expect("AWS's");
-            assert_eq!((e.signing.as_deref(), e.region.as_deref(), e.bucket.as_deref(), e.class), (*signing, *region, *bucket, *class), "{host}");
+            assert_eq!(
+                (e.signing.as_deref(), e.region.as_deref(), e.bucket.as_deref(), e.class),
+                (*signing, *region, *bucket, *class),
+                "{host}"
+            );
         }
         for host in ["amazonaws.com", "example.com", "amazonaws.com.evil.example", "notamazonaws.com", ""] {
             assert_eq!(resolve(host), None, "{host}");

@@ -109,7 +109,13 @@ pub fn respond(protocol: Protocol, service: &str, kind: ErrorKind, message: &str
 }
 
 /// An error for a request that was refused before its protocol was known: told by its headers.
-pub fn respond_unknown(endpoint: &Endpoint, parts: &Parts, kind: ErrorKind, message: &str, request_id: &str) -> Response<Bytes> {
+pub fn respond_unknown(
+    endpoint: &Endpoint,
+    parts: &Parts,
+    kind: ErrorKind,
+    message: &str,
+    request_id: &str,
+) -> Response<Bytes> {
     let content_type = parts.headers.get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).unwrap_or_default();
     let service = endpoint.signing.as_deref().unwrap_or_default();
     let protocol = match (service, content_type) {
@@ -173,7 +179,10 @@ mod tests {
             assert!(!text.contains("<b>") || text.starts_with('{'), "{text}");
             assert_eq!(response.headers()["x-amzn-requestid"], "id");
         }
-        assert_eq!(respond(RpcV2Cbor, "", ErrorKind::AccessDenied, "m", "id").headers()["smithy-protocol"], "rpc-v2-cbor");
+        assert_eq!(
+            respond(RpcV2Cbor, "", ErrorKind::AccessDenied, "m", "id").headers()["smithy-protocol"],
+            "rpc-v2-cbor"
+        );
         assert_eq!(respond(Query, "", ErrorKind::ServiceUnavailable, "m", "id").status(), 503);
     }
 }

@@ -114,13 +114,19 @@ pub fn route(endpoint: &Endpoint, scope: Option<Scope<'_>>, parts: &Parts) -> Re
     if let (Some(scope), Some(signing)) = (scope, endpoint.signing.as_deref())
         && scope.service != signing
     {
-        return Err(Malformed::new(format!("the request is signed for `{}`, but goes to an endpoint of `{signing}`; sign for that", scope.service)));
+        return Err(Malformed::new(format!(
+            "the request is signed for `{}`, but goes to an endpoint of `{signing}`; sign for that",
+            scope.service
+        )));
     }
     if let (Some(scope), Some(region)) = (scope, endpoint.region.as_deref())
         && scope.region != region
         && !super::endpoint::is_global(&endpoint.host)
     {
-        return Err(Malformed::new(format!("the request is signed for region `{}`, but goes to `{region}`; sign for that", scope.region)));
+        return Err(Malformed::new(format!(
+            "the request is signed for region `{}`, but goes to `{region}`; sign for that",
+            scope.region
+        )));
     }
     let Some(signing) = endpoint.signing.clone() else { return Ok(Route { operation, shape: Shape::Unknown }) };
     operation.service.clone_from(&signing);
@@ -134,11 +140,7 @@ pub fn route(endpoint: &Endpoint, scope: Option<Scope<'_>>, parts: &Parts) -> Re
         Shape::Json
     } else if form::is_query_service(&signing) {
         operation.protocol = if signing == "ec2" { Protocol::Ec2 } else { Protocol::Query };
-        if parts.uri.path() != "/" && signing != "sqs" {
-            Shape::Unknown
-        } else {
-            Shape::Form
-        }
+        if parts.uri.path() != "/" && signing != "sqs" { Shape::Unknown } else { Shape::Form }
     } else {
         Shape::Unknown
     };
@@ -213,8 +215,16 @@ fn level(name: &str) -> AccessLevel {
 fn hands_out_credentials(operation: &Operation) -> bool {
     matches!(
         (operation.service.as_str(), operation.name.as_str()),
-        ("sts", "AssumeRole" | "AssumeRoleWithSAML" | "AssumeRoleWithWebIdentity" | "AssumeRoot" | "GetSessionToken" | "GetFederationToken" | "GetDelegatedAccessToken")
-            | ("iam", "CreateAccessKey" | "CreateServiceSpecificCredential" | "ResetServiceSpecificCredential")
+        (
+            "sts",
+            "AssumeRole"
+                | "AssumeRoleWithSAML"
+                | "AssumeRoleWithWebIdentity"
+                | "AssumeRoot"
+                | "GetSessionToken"
+                | "GetFederationToken"
+                | "GetDelegatedAccessToken"
+        ) | ("iam", "CreateAccessKey" | "CreateServiceSpecificCredential" | "ResetServiceSpecificCredential")
             | ("s3", "CreateSession")
             | ("ec2", "GetPasswordData" | "CreateKeyPair")
             | ("ssm", "StartSession" | "ResumeSession")
@@ -224,7 +234,9 @@ fn hands_out_credentials(operation: &Operation) -> bool {
 
 /// Whether a text can be the name of an operation.
 fn is_name(text: &str) -> bool {
-    text.len() <= 128 && text.starts_with(|c: char| c.is_ascii_uppercase()) && text.bytes().all(|b| b.is_ascii_alphanumeric())
+    text.len() <= 128
+        && text.starts_with(|c: char| c.is_ascii_uppercase())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
 #[cfg(test)]

@@ -77,24 +77,32 @@ pub enum Mode {
 impl Mode {
     fn sentence(self) -> &'static str {
         match self {
-            Self::Presigned => "presigned URLs cannot be re-signed yet; send the request with the SDK's or CLI's own call instead",
+            Self::Presigned => {
+                "presigned URLs cannot be re-signed yet; send the request with the SDK's or CLI's own call instead"
+            }
             Self::SigV4a => {
                 "SigV4A (multi-region) signatures cannot be re-signed yet; use an endpoint of one region, \
                  or set the SDK's auth scheme preference to `sigv4`"
             }
-            Self::SigV2 => "signature version 2 cannot be re-signed yet; set `signature_version` to `v4` (for S3, `s3v4`)",
+            Self::SigV2 => {
+                "signature version 2 cannot be re-signed yet; set `signature_version` to `v4` (for S3, `s3v4`)"
+            }
             Self::SignedChunks => {
                 "signed aws-chunked bodies cannot be re-signed yet; use https and let the SDK send an unsigned \
                  or a hashed payload"
             }
-            Self::EventStream => "requests that are signed event streams cannot be re-signed yet; use an operation without a streaming input",
+            Self::EventStream => {
+                "requests that are signed event streams cannot be re-signed yet; use an operation without a streaming input"
+            }
             Self::S3Express => "S3 Express session credentials cannot be re-signed yet; use a general purpose bucket",
             Self::PostPolicy => "browser form uploads (POST policies) cannot be re-signed yet; use PutObject",
             Self::Bearer => {
                 "bearer tokens are not let through; use the credentials that the metadata service offers \
                  (remove AWS_BEARER_TOKEN_BEDROCK and the like)"
             }
-            Self::Basic => "basic authentication is not let through; use the credentials that the metadata service offers",
+            Self::Basic => {
+                "basic authentication is not let through; use the credentials that the metadata service offers"
+            }
             Self::Unknown => "the Authorization scheme is not one of AWS's; sign with AWS4-HMAC-SHA256",
         }
     }
@@ -113,7 +121,9 @@ pub enum SigError {
     TokenMissing,
     #[error("the session token does not belong to the access key; ask the metadata service for both again")]
     TokenMismatch,
-    #[error("the signature does not match the request; check the secret key, and that nothing alters the request after signing")]
+    #[error(
+        "the signature does not match the request; check the secret key, and that nothing alters the request after signing"
+    )]
     Mismatch,
     #[error("the body's hash is not known; hash the body before verifying or signing")]
     BodyNotHashed,

@@ -35,7 +35,10 @@ pub(super) async fn run(client: &Client, args: Args) -> anyhow::Result<()> {
                 println!("nothing waits");
             }
             for p in pending {
-                println!("{}  {} asks for {} on {}\n    for `{}`, with {}", p.id, p.subject, p.action, p.resource, p.group, p.parameters);
+                println!(
+                    "{}  {} asks for {} on {}\n    for `{}`, with {}",
+                    p.id, p.subject, p.action, p.resource, p.group, p.parameters
+                );
             }
             return Ok(());
         }

@@ -36,14 +36,19 @@ pub(super) async fn run(client: &Client, args: Args) -> anyhow::Result<()> {
     let query = query.finish();
     let mut after = 0;
     loop {
-        let rows: Vec<EventRow> = serde_json::from_value(client.get(&format!("/v1/events?{query}&after={after}")).await?)?;
+        let rows: Vec<EventRow> =
+            serde_json::from_value(client.get(&format!("/v1/events?{query}&after={after}")).await?)?;
         for row in &rows {
             after = after.max(row.id);
             if args.json {
                 println!("{}", serde_json::to_string(row)?);
             } else {
                 let message = row.fields.get("MESSAGE").and_then(|m| m.as_str()).unwrap_or_default();
-                println!("{}  {}  {message}", table::time(row.at), row.session.as_deref().unwrap_or("-                 "));
+                println!(
+                    "{}  {}  {message}",
+                    table::time(row.at),
+                    row.session.as_deref().unwrap_or("-                 ")
+                );
             }
         }
         if !args.follow {

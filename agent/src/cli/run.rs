@@ -30,12 +30,22 @@ pub(super) struct Args {
 }
 
 /// Signals that are passed on.
-const PASSED: [Signal; 7] =
-    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGWINCH];
+const PASSED: [Signal; 7] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGWINCH,
+];
 
 pub(super) async fn run(client: &Client, args: Args) -> anyhow::Result<ExitCode> {
     let token = match &args.identity_token_env {
-        Some(name) => Some(std::env::var(name).with_context(|| format!("cannot read the token from variable `{name}`; check --identity-token-env"))?),
+        Some(name) => Some(
+            std::env::var(name)
+                .with_context(|| format!("cannot read the token from variable `{name}`; check --identity-token-env"))?,
+        ),
         None => None,
     };
     // Reading it means setting it.
@@ -57,9 +67,7 @@ pub(super) async fn run(client: &Client, args: Args) -> anyhow::Result<ExitCode>
     for signal in PASSED {
         let mut stream = listen(SignalKind::from_raw(signal as i32))?;
         let signals = signals.clone();
-        tokio::spawn(async move {
-            while stream.recv().await.is_some() && signals.send(signal).await.is_ok() {}
-        });
+        tokio::spawn(async move { while stream.recv().await.is_some() && signals.send(signal).await.is_ok() {} });
     }
     loop {
         tokio::select! {

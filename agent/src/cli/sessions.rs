@@ -41,7 +41,10 @@ pub(super) async fn run(client: &Client, args: Args) -> anyhow::Result<()> {
                 return print(&answer);
             }
             let sessions: Vec<SessionSummary> = serde_json::from_value(answer)?;
-            println!("{:18}  {:19}  {:8} {:>5} {:>7}  {:22}  NAME", "SESSION", "STARTED (UTC)", "STATE", "CALLS", "BLOCKED", "SUBJECT");
+            println!(
+                "{:18}  {:19}  {:8} {:>5} {:>7}  {:22}  NAME",
+                "SESSION", "STARTED (UTC)", "STATE", "CALLS", "BLOCKED", "SUBJECT"
+            );
             for s in sessions {
                 println!(
                     "{:18}  {:19}  {:8} {:>5} {:>7}  {:22}  {}",
@@ -88,7 +91,10 @@ fn tell(answer: &Value) -> anyhow::Result<()> {
     // Exchanges are shown from their own rows; what else happened comes from the events.
     for event in events.iter().filter(|e| e.fields.get("TOLLGATE_EXCHANGE").is_none()) {
         let message = event.fields.get("MESSAGE").and_then(Value::as_str).unwrap_or_default();
-        lines.push((event.at, format!("{:>9}  {}", table::since(session.started, event.at), table::short(message, 110))));
+        lines.push((
+            event.at,
+            format!("{:>9}  {}", table::since(session.started, event.at), table::short(message, 110)),
+        ));
     }
     lines.sort_by_key(|(at, _)| *at);
     for (_, line) in lines {
@@ -122,7 +128,10 @@ fn exchange(session: &SessionSummary, e: &ExchangeRow) -> String {
         text += &format!(", {} up, {} down", table::bytes(sent), table::bytes(received));
     }
     if let Some(ended) = e.ended {
-        text += &format!(", {:.1} ms", std::time::Duration::from_micros(u64::try_from(ended - e.started).unwrap_or(0)).as_secs_f64() * 1e3);
+        text += &format!(
+            ", {:.1} ms",
+            std::time::Duration::from_micros(u64::try_from(ended - e.started).unwrap_or(0)).as_secs_f64() * 1e3
+        );
     }
     if !e.policies.is_empty() {
         text += &format!(", policy {}", e.policies.join(" "));

@@ -20,9 +20,13 @@ pub struct Client {
 /// Why the daemon did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("the daemon does not answer at `{0}`; start it with `systemctl start tollgate` or `tollgate daemon`, or name its socket with --socket")]
+    #[error(
+        "the daemon does not answer at `{0}`; start it with `systemctl start tollgate` or `tollgate daemon`, or name its socket with --socket"
+    )]
     Absent(PathBuf),
-    #[error("you may not use the daemon's socket `{0}`; run this as root or as a member of the group in `control.group`")]
+    #[error(
+        "you may not use the daemon's socket `{0}`; run this as root or as a member of the group in `control.group`"
+    )]
     Forbidden(PathBuf),
     #[error("talking to the daemon failed: {0}; see its journal")]
     Broken(String),
@@ -51,7 +55,8 @@ impl Client {
     }
 
     async fn value(&self, method: Method, path: &str, body: Bytes) -> Result<Value, ClientError> {
-        let whole = self.send(method, path, body).await?.collect().await.map_err(|e| ClientError::Broken(e.to_string()))?;
+        let whole =
+            self.send(method, path, body).await?.collect().await.map_err(|e| ClientError::Broken(e.to_string()))?;
         let value: Value = serde_json::from_slice(&whole.to_bytes()).map_err(|e| ClientError::Broken(e.to_string()))?;
         match value.get("error").and_then(Value::as_str) {
             Some(error) => Err(refused(error, &value)),
@@ -65,7 +70,8 @@ impl Client {
             _ => ClientError::Absent(self.socket.clone()),
         })?;
         let broken = |e: hyper::Error| ClientError::Broken(e.to_string());
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
@@ -84,5 +90,8 @@ impl Client {
 }
 
 fn refused(error: &str, value: &Value) -> ClientError {
-    ClientError::Refused { error: error.into(), check: value["check"].as_str().unwrap_or("see the daemon's journal").into() }
+    ClientError::Refused {
+        error: error.into(),
+        check: value["check"].as_str().unwrap_or("see the daemon's journal").into(),
+    }
 }

@@ -23,7 +23,11 @@ pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incomi
         (&Method::POST, ["v1", "run"]) => run::run(core, peer, request).await,
         (&Method::POST, ["v1", "reload"]) => match core.reload() {
             Ok(()) => answer_json(StatusCode::OK, &json!({ "reloaded": true })),
-            Err(e) => error(StatusCode::UNPROCESSABLE_ENTITY, &format!("{e:#}"), "mend the file; the daemon goes on with what it had"),
+            Err(e) => error(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                &format!("{e:#}"),
+                "mend the file; the daemon goes on with what it had",
+            ),
         },
         (&Method::GET, ["v1", "sessions"]) => {
             let state = parameter(&query, "state");
@@ -31,8 +35,14 @@ pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incomi
         }
         (&Method::GET, ["v1", "sessions", id]) => session(core, id).await,
         (&Method::POST, ["v1", "sessions", id, "revoke"]) => match SessionId::parse(id) {
-            Some(id) if core.close_session(&id, State::Revoked).await => answer_json(StatusCode::OK, &json!({ "revoked": id.as_str() })),
-            _ => error(StatusCode::NOT_FOUND, &format!("there is no open session `{id}`"), "see `tollgate sessions list`"),
+            Some(id) if core.close_session(&id, State::Revoked).await => {
+                answer_json(StatusCode::OK, &json!({ "revoked": id.as_str() }))
+            }
+            _ => error(
+                StatusCode::NOT_FOUND,
+                &format!("there is no open session `{id}`"),
+                "see `tollgate sessions list`",
+            ),
         },
         (&Method::POST, ["v1", "sessions", id, "signal", number]) => run::signal(core, peer, id, number),
         (&Method::GET, ["v1", "events"]) => {
@@ -72,7 +82,11 @@ pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incomi
                 Err(why) => error(StatusCode::CONFLICT, &why, "see `tollgate approvals list`"),
             }
         }
-        _ => error(StatusCode::NOT_FOUND, &format!("there is no `{} {path}`", request.method()), "use the same version of the command and the daemon"),
+        _ => error(
+            StatusCode::NOT_FOUND,
+            &format!("there is no `{} {path}`", request.method()),
+            "use the same version of the command and the daemon",
+        ),
     }
 }
 
@@ -96,13 +110,21 @@ fn status(core: &Core) -> Response<Body> {
 
 async fn session(core: &Arc<Core>, id: &str) -> Response<Body> {
     if SessionId::parse(id).is_none() {
-        return error(StatusCode::BAD_REQUEST, &format!("`{id}` is not a session id"), "they look like s-0123456789abcdef; see `tollgate sessions list`");
+        return error(
+            StatusCode::BAD_REQUEST,
+            &format!("`{id}` is not a session id"),
+            "they look like s-0123456789abcdef; see `tollgate sessions list`",
+        );
     }
     // What has been answered should be seen, also by whoever asks at once.
     core.store.flush().await;
     let id = id.to_owned();
     read(core, move |r| {
-        let Some(session) = r.session(&id)? else { return Ok(json!({ "error": format!("there is no session `{id}`"), "check": "see `tollgate sessions list`" })) };
+        let Some(session) = r.session(&id)? else {
+            return Ok(
+                json!({ "error": format!("there is no session `{id}`"), "check": "see `tollgate sessions list`" }),
+            );
+        };
         let filter = EventFilter { session: Some(id.clone()), limit: 10_000, ..EventFilter::default() };
         Ok(json!({ "session": session, "exchanges": r.exchanges(&id)?, "events": r.events(&filter)? }))
     })

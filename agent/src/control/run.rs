@@ -86,7 +86,11 @@ pub(super) fn signal(core: &Core, peer: Peer, id: &str, number: &str) -> Respons
     match core.leaders.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&session.id) {
         Some(pid) => match killpg(*pid, signal) {
             Ok(()) => json(StatusCode::OK, &serde_json::json!({ "sent": signal.as_str() })),
-            Err(e) => error(StatusCode::CONFLICT, &format!("cannot send {}: {e}", signal.as_str()), "the command may have ended"),
+            Err(e) => error(
+                StatusCode::CONFLICT,
+                &format!("cannot send {}: {e}", signal.as_str()),
+                "the command may have ended",
+            ),
         },
         None => error(StatusCode::CONFLICT, "the command has not started or has ended", "try again"),
     }
@@ -106,18 +110,27 @@ type Refusal = (String, &'static str);
 
 async fn start(core: &Arc<Core>, peer: Peer, asked: RunRequest) -> Result<Started, Refusal> {
     let config = core.config.load_full();
-    let streams = Streams::of(peer).map_err(|e| (format!("cannot take over the caller's standard streams: {e}"), "the daemon needs CAP_SYS_PTRACE"))?;
-    let groups = sys::peer::groups(peer.pid).map_err(|e| (format!("cannot read the caller's groups: {e}"), "the caller may have ended"))?;
+    let streams = Streams::of(peer).map_err(|e| {
+        (format!("cannot take over the caller's standard streams: {e}"), "the daemon needs CAP_SYS_PTRACE")
+    })?;
+    let groups = sys::peer::groups(peer.pid)
+        .map_err(|e| (format!("cannot read the caller's groups: {e}"), "the caller may have ended"))?;
     let id = SessionId::random();
     let token = match (&asked.token_file, &asked.token) {
         (Some(path), _) => Some(
-            TokenSource::file(asked.cwd.join(path), Caller { uid: peer.uid, gid: peer.gid }).map_err(|e| (e.to_string(), "check --identity-token-file"))?,
+            TokenSource::file(asked.cwd.join(path), Caller { uid: peer.uid, gid: peer.gid })
+                .map_err(|e| (e.to_string(), "check --identity-token-file"))?,
         ),
         (None, Some(text)) => Some(TokenSource::value(credential::Secret::new(text.clone()))),
         (None, None) => None,
     };
     let cgroup = core.capture.cgroup_mount().join(&config.capture.slice).join(id.as_str());
-    sys::cgroup::create(&cgroup).map_err(|e| (format!("cannot make the cgroup `{}`: {e}", cgroup.display()), "check `capture.slice` and `capture.cgroup_root`"))?;
+    sys::cgroup::create(&cgroup).map_err(|e| {
+        (
+            format!("cannot make the cgroup `{}`: {e}", cgroup.display()),
+            "check `capture.slice` and `capture.cgroup_root`",
+        )
+    })?;
     let dir = config.runtime_dir.join("sessions").join(id.as_str());
     let argv: Vec<String> = asked.argv.iter().map(|a| a.to_string_lossy().into_owned()).collect();
     let ask = Ask {
@@ -181,8 +194,14 @@ fn spawn(
         binds: prepared.binds,
     };
     let path = dir.join("launch.json");
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(io("write the launch file"))?;
-    serde_json::to_writer(file, &spec).map_err(|e| (format!("cannot write the launch file: {e}"), "check `runtime_dir`"))?;
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(io("write the launch file"))?;
+    serde_json::to_writer(file, &spec)
+        .map_err(|e| (format!("cannot write the launch file: {e}"), "check `runtime_dir`"))?;
     let child = Command::new("/proc/self/exe")
         .arg("__launch")
         .arg(&path)
@@ -196,7 +215,11 @@ fn spawn(
 }
 
 /// Waits for the command, tells the caller, and takes everything down.
-async fn follow(core: Arc<Core>, mut started: Started, lines: mpsc::Sender<Result<Frame<Bytes>, std::convert::Infallible>>) {
+async fn follow(
+    core: Arc<Core>,
+    mut started: Started,
+    lines: mpsc::Sender<Result<Frame<Bytes>, std::convert::Infallible>>,
+) {
     let session = started.session.clone();
     tell(&lines, &RunAnswer::Started { session: session.id.to_string() }).await;
     let answer = tokio::select! {
@@ -262,7 +285,9 @@ impl Streams {
         let process = sys::process::pidfd_open(peer.pid)?;
         let take = |n| match sys::process::pidfd_getfd(&process, n) {
             // A closed stream stays as good as closed.
-            Err(e) if e.raw_os_error() == Some(nix::libc::EBADF) => std::fs::File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from),
+            Err(e) if e.raw_os_error() == Some(nix::libc::EBADF) => {
+                std::fs::File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from)
+            }
             other => other,
         };
         Ok(Self([take(0)?, take(1)?, take(2)?]))
@@ -271,5 +296,6 @@ impl Streams {
 
 fn home(env: &[(OsString, OsString)], uid: u32) -> Option<PathBuf> {
     let set = env.iter().find(|(k, _)| k == "HOME").map(|(_, v)| PathBuf::from(v)).filter(|h| h.is_absolute());
-    set.or_else(|| nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten().map(|u| u.dir)).filter(|h| h.is_dir())
+    set.or_else(|| nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten().map(|u| u.dir))
+        .filter(|h| h.is_dir())
 }

@@ -28,7 +28,10 @@ pub struct Brokers {
 impl Brokers {
     /// Reads the files of static bindings; a default chain is asked when it is first used.
     pub fn new(bindings: &[Binding]) -> Result<Self, BrokerError> {
-        let bindings = bindings.iter().map(|b| Ok((Selector::of(b), Arc::new(Broker::new(&b.broker)?)))).collect::<Result<_, _>>()?;
+        let bindings = bindings
+            .iter()
+            .map(|b| Ok((Selector::of(b), Arc::new(Broker::new(&b.broker)?))))
+            .collect::<Result<_, _>>()?;
         Ok(Self { bindings })
     }
 
@@ -53,7 +56,11 @@ struct Selector {
 
 impl Selector {
     fn of(binding: &Binding) -> Self {
-        Self { issuer: binding.issuer.as_ref().map(|u| u.as_str().to_owned()), subject: binding.subject.clone(), group: binding.group.clone() }
+        Self {
+            issuer: binding.issuer.as_ref().map(|u| u.as_str().to_owned()),
+            subject: binding.subject.clone(),
+            group: binding.group.clone(),
+        }
     }
 
     fn matches(&self, principal: &Principal) -> bool {
@@ -101,9 +108,14 @@ struct Broker {
 impl Broker {
     fn new(broker: &config::Broker) -> Result<Self, BrokerError> {
         Ok(Self::over(match broker {
-            config::Broker::Static { access_key_id, secret_access_key_file, session_token_file, account } => Source::Static(Arc::new(
-                static_keys::load(access_key_id, secret_access_key_file, session_token_file.as_deref(), account.as_deref())?,
-            )),
+            config::Broker::Static { access_key_id, secret_access_key_file, session_token_file, account } => {
+                Source::Static(Arc::new(static_keys::load(
+                    access_key_id,
+                    secret_access_key_file,
+                    session_token_file.as_deref(),
+                    account.as_deref(),
+                )?))
+            }
             config::Broker::DefaultChain { account } => Source::Chain(DefaultChain::new(account.clone())),
         }))
     }
@@ -155,7 +167,9 @@ impl Broker {
         };
         match result {
             Ok(held) if held.ends_within(Duration::ZERO, now) => {
-                let error = BrokerError::Expired { reason: "the source gave credentials that are over already; check its clock and ours".into() };
+                let error = BrokerError::Expired {
+                    reason: "the source gave credentials that are over already; check its clock and ours".into(),
+                };
                 *failure = Some((Instant::now(), error.clone()));
                 Err(error)
             }
@@ -257,9 +271,20 @@ mod tests {
     #[test]
     fn globs_match_whole_texts() {
         for (pattern, text, expected) in [
-            ("a", "a", true), ("a", "ab", false), ("*", "", true), ("*", "a/b", true), ("a*", "a", true), ("*b", "ab", true),
-            ("a*a", "a", false), ("a*b*c", "aXbYc", true), ("a*b*c", "aXcYb", false), ("a**b", "ab", true), ("", "", true), ("", "a", false),
-            ("*ab*ab", "abab", true), ("*ab*ab", "ab", false),
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("*", "", true),
+            ("*", "a/b", true),
+            ("a*", "a", true),
+            ("*b", "ab", true),
+            ("a*a", "a", false),
+            ("a*b*c", "aXbYc", true),
+            ("a*b*c", "aXcYb", false),
+            ("a**b", "ab", true),
+            ("", "", true),
+            ("", "a", false),
+            ("*ab*ab", "abab", true),
+            ("*ab*ab", "ab", false),
         ] {
             assert_eq!(glob(pattern, text), expected, "{pattern} {text}");
         }
@@ -289,12 +314,14 @@ mod tests {
         assert_eq!(broker.clone().held(now).await.expect("held").access_key_id, "KEY1");
         // Still valid, so it is used, and a renewal runs beside it.
         assert_eq!(broker.clone().held(now).await.expect("held").access_key_id, "KEY1");
+        let renewed = || broker.cached.load().as_ref().is_some_and(|held| held.access_key_id == "KEY2");
         for _ in 0..100 {
-            if asked(&broker) == 2 {
+            if renewed() {
                 break;
             }
             tokio::task::yield_now().await;
         }
+        assert!(renewed());
         assert_eq!(asked(&broker), 2);
         // Over: the request waits.
         let later = broker.clone().held(now + Duration::from_secs(50)).await.expect("held");

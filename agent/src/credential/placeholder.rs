@@ -100,7 +100,10 @@ impl Placeholders {
     }
 
     fn forget(&self, placeholder: &Placeholder) {
-        self.shard(&placeholder.access_key_id).write().unwrap_or_else(PoisonError::into_inner).remove(&placeholder.access_key_id);
+        self.shard(&placeholder.access_key_id)
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&placeholder.access_key_id);
     }
 
     fn shard(&self, access_key_id: &str) -> &Shard {

@@ -45,7 +45,8 @@ fn read(path: &Path, key: &str, what: &'static str, min: usize) -> Result<Secret
     file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|e| failed(format!("{e}; it must be text")))?;
     let line = text.lines().next().unwrap_or_default().trim();
     let rest_is_blank = text.lines().skip(1).all(|l| l.trim().is_empty());
-    if line.len() < min || !rest_is_blank || text.len() as u64 > MAX_FILE || !line.bytes().all(|b| b.is_ascii_graphic()) {
+    if line.len() < min || !rest_is_blank || text.len() as u64 > MAX_FILE || !line.bytes().all(|b| b.is_ascii_graphic())
+    {
         return Err(BrokerError::Content { path: path.into(), what });
     }
     Ok(Secret::new(line))
@@ -83,7 +84,10 @@ mod tests {
     fn every_bad_file_says_what_to_do() {
         let secret = b"wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
         let cases = [
-            (PathBuf::from("/nonexistent/secret"), "cannot read `/nonexistent/secret` of the static binding for `AKIAABCDEFGHIJKLMNOP`"),
+            (
+                PathBuf::from("/nonexistent/secret"),
+                "cannot read `/nonexistent/secret` of the static binding for `AKIAABCDEFGHIJKLMNOP`",
+            ),
             (std::env::temp_dir(), "is not a regular file"),
             (file("group", secret, 0o640), "(mode 0640); run `chmod 600"),
             (file("world", secret, 0o604), "(mode 0604); run `chmod 600"),

@@ -72,7 +72,8 @@ impl Core {
             return Err(e.into());
         }
         self.placeholders.mint(&ask.id, PLACEHOLDER_LIFE, now);
-        let new = NewSession { id: ask.id, name: ask.name, tag, uid: ask.uid, cgroup: ask.cgroup, command: ask.command };
+        let new =
+            NewSession { id: ask.id, name: ask.name, tag, uid: ask.uid, cgroup: ask.cgroup, command: ask.command };
         let session = self.sessions.open(new, principal, now);
         self.tell_session(&session, Kind::SessionOpened, None);
         if let Some(source) = ask.token {
@@ -109,7 +110,13 @@ impl Core {
                 match outcome {
                     Ok(principal) if principal.issuer != before.issuer || principal.subject != before.subject => {
                         let to = principal.subject.clone();
-                        core.tell_identity(&session.id, Some(&before), format!("the renewed token names `{to}`; a session keeps its principal, so it was not taken"));
+                        core.tell_identity(
+                            &session.id,
+                            Some(&before),
+                            format!(
+                                "the renewed token names `{to}`; a session keeps its principal, so it was not taken"
+                            ),
+                        );
                     }
                     Ok(principal) if *before != principal => {
                         core.tell_identity(&session.id, Some(&principal), "token renewed".into());

@@ -9,8 +9,13 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use super::DemoError;
 
 /// Names that the look-alike answers to.
-const NAMES: [&str; 5] =
-    ["*.amazonaws.com", "*.us-east-1.amazonaws.com", "*.s3.amazonaws.com", "*.s3.us-east-1.amazonaws.com", "*.us-east-1.api.aws"];
+const NAMES: [&str; 5] = [
+    "*.amazonaws.com",
+    "*.us-east-1.amazonaws.com",
+    "*.s3.amazonaws.com",
+    "*.s3.us-east-1.amazonaws.com",
+    "*.us-east-1.api.aws",
+];
 
 /// A root and what it signs.
 #[derive(Debug)]
@@ -42,7 +47,10 @@ impl Ca {
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der())))?;
+            .with_single_cert(
+                vec![leaf.der().clone()],
+                PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der())),
+            )?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }

@@ -78,10 +78,16 @@ impl Daemon {
     /// What a verb prints.
     pub(super) fn ask(&self, args: &[&str]) -> Result<String, DemoError> {
         let command = format!("tollgate {}", args.join(" "));
-        let output =
-            self.client().args(args).output().map_err(|source| DemoError::Start { command: command.clone(), source })?;
+        let output = self
+            .client()
+            .args(args)
+            .output()
+            .map_err(|source| DemoError::Start { command: command.clone(), source })?;
         if !output.status.success() {
-            return Err(DemoError::Failed { command, message: String::from_utf8_lossy(&output.stderr).trim().to_owned() });
+            return Err(DemoError::Failed {
+                command,
+                message: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            });
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }

@@ -63,7 +63,9 @@ impl Issuer {
                     let answer = answer(&request, &discovery, &keys);
                     async move { Ok::<_, Infallible>(answer) }
                 });
-                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+                );
             }
         });
         Ok(Self { url, key })

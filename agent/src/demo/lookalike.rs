@@ -98,7 +98,9 @@ impl LookAlike {
                         async move { Ok::<_, Infallible>(this.answer(request).await) }
                     });
                     // A client that goes away in the middle is no fault of the look-alike.
-                    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
                 });
             }
         });
@@ -119,7 +121,9 @@ impl LookAlike {
         let (parts, body) = request.into_parts();
         let body = match Limited::new(body, LARGEST_BODY).collect().await {
             Ok(body) => body.to_bytes(),
-            Err(_) => return xml_error(StatusCode::BAD_REQUEST, "IncompleteBody", "The body broke off or is too large."),
+            Err(_) => {
+                return xml_error(StatusCode::BAD_REQUEST, "IncompleteBody", "The body broke off or is too large.");
+            }
         };
         let call = match self.authenticate(parts, body) {
             Ok(call) => call,
@@ -135,7 +139,9 @@ impl LookAlike {
             "s3" => s3::answer(&mut account.s3, &call),
             "ec2" => ec2::answer(&mut account.ec2, &call),
             "secretsmanager" => secrets::answer(&call),
-            other => xml_error(StatusCode::NOT_FOUND, "UnknownService", &format!("This look-alike has no service {other}.")),
+            other => {
+                xml_error(StatusCode::NOT_FOUND, "UnknownService", &format!("This look-alike has no service {other}."))
+            }
         }
     }
 

@@ -1,6 +1,5 @@
 //! The play: its cast, its steps, and whether each went as it should.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -32,10 +31,7 @@ pub fn run(options: &Options) -> Result<bool, DemoError> {
         .build()
         .map_err(DemoError::Runtime)?;
     let cast = runtime.block_on(Cast::assemble(&stage, program))?;
-    let daemon = Daemon::start(
-        &stage,
-        &Facts { issuer: cast.issuer.url(), key: &cast.key, group: &cast.user.group },
-    )?;
+    let daemon = Daemon::start(&stage, &Facts { issuer: cast.issuer.url(), key: &cast.key, group: &cast.user.group })?;
     report::opening(&stage, &cast.program.name());
     let all_well = cast.act(&stage, &daemon)?;
     report::closing(&stage, options.keep, all_well);
@@ -85,7 +81,10 @@ impl Cast {
         let user = AgentUser::nobody()?;
         let key = HeldKey {
             access_key_id: format!("AKIA{}", text(16, b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")),
-            secret_access_key: Secret::new(text(40, b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")),
+            secret_access_key: Secret::new(text(
+                40,
+                b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
+            )),
         };
         let ca = Ca::new()?;
         stage.write("look-alike-root.pem", ca.pem(), 0o644)?;
@@ -100,9 +99,17 @@ impl Cast {
         })?;
         user.owns(&stage.write("token", &token, 0o600)?)?;
         user.owns(&stage.path("home"))?;
-        let letter = stage.write(&format!("home/{LETTER}"), &"Sent by an agent that has no key.\n".repeat(300), 0o644)?;
+        let letter =
+            stage.write(&format!("home/{LETTER}"), &"Sent by an agent that has no key.\n".repeat(300), 0o644)?;
         user.owns(&letter)?;
-        stage.bind(&std::env::current_exe().map_err(|source| DemoError::File { what: "find", path: "tollgate".into(), source })?, "tollgate")?;
+        stage.bind(
+            &std::env::current_exe().map_err(|source| DemoError::File {
+                what: "find",
+                path: "tollgate".into(),
+                source,
+            })?,
+            "tollgate",
+        )?;
         let program = program.on(stage)?;
         Ok(Self { program, user, key, look_alike, issuer })
     }
@@ -144,7 +151,9 @@ impl Cast {
             accepted,
             refused,
             instances: self.look_alike.instances(),
-            leaked: [self.key.access_key_id.as_str(), self.key.secret_access_key.expose()].iter().any(|k| said.contains(k)),
+            leaked: [self.key.access_key_id.as_str(), self.key.secret_access_key.expose()]
+                .iter()
+                .any(|k| said.contains(k)),
             held: self.key.access_key_id.clone(),
             subject: SUBJECT,
         };
@@ -262,7 +271,8 @@ impl Program {
         }
         steps.push(step(
             "Outside of the session the server's own certificate is seen, untouched",
-            "openssl s_client -connect sts.us-east-1.amazonaws.com:443 </dev/null 2>/dev/null | grep -m1 'issuer='".into(),
+            "openssl s_client -connect sts.us-east-1.amazonaws.com:443 </dev/null 2>/dev/null | grep -m1 'issuer='"
+                .into(),
             false,
             Expect::Works("look-alike"),
         ));
@@ -287,13 +297,22 @@ impl AgentUser {
     }
 
     fn owns(&self, path: &Path) -> Result<(), DemoError> {
-        chown(path, Some(self.uid), Some(self.gid)).map_err(|source| DemoError::File { what: "give away", path: path.into(), source })
+        chown(path, Some(self.uid), Some(self.gid)).map_err(|source| DemoError::File {
+            what: "give away",
+            path: path.into(),
+            source,
+        })
     }
 
     /// Runs what follows as this user.
     fn becomes(&self) -> Command {
         let mut command = Command::new("setpriv");
-        command.args([format!("--reuid={}", self.uid), format!("--regid={}", self.gid), "--clear-groups".into(), "--".into()]);
+        command.args([
+            format!("--reuid={}", self.uid),
+            format!("--regid={}", self.gid),
+            "--clear-groups".into(),
+            "--".into(),
+        ]);
         command
     }
 }

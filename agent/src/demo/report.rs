@@ -22,7 +22,9 @@ pub(super) fn opening(stage: &Stage, program: &str) {
     println!("Tollgate's demonstration. Everything happens in a network namespace of its own, on this machine alone.");
     println!("  the agent        a shell as the user `nobody`, in a tagged cgroup, with an empty environment");
     println!("  its program      {program}, unmodified");
-    println!("  AWS              a look-alike that verifies every signature against one key, which only the daemon has");
+    println!(
+        "  AWS              a look-alike that verifies every signature against one key, which only the daemon has"
+    );
     println!("  its identity     a token of an OIDC provider, verified by the daemon");
     println!("  the policies     those of the repository's `policies/`, in {}", stage.path("policies").display());
 }
@@ -52,7 +54,9 @@ pub(super) fn timeline(text: &str) {
 
 /// Shows the first blocked event; whether there is one.
 pub(super) fn blocked(events: &str) -> bool {
-    println!("\n── The blocked event as journald shows it: `journalctl -u tollgate TOLLGATE_EVENT=blocked -o verbose`\n");
+    println!(
+        "\n── The blocked event as journald shows it: `journalctl -u tollgate TOLLGATE_EVENT=blocked -o verbose`\n"
+    );
     let event = events.lines().find_map(|line| serde_json::from_str::<Value>(line).ok());
     let Some(fields) = event.as_ref().and_then(|event| event["fields"].as_object()) else {
         println!("✘ There is none, and there should be one.");
@@ -67,13 +71,30 @@ pub(super) fn blocked(events: &str) -> bool {
 /// Tells what the reader has seen; whether the look-alike's side agrees.
 pub(super) fn summary(seen: &Seen) -> bool {
     let checks = [
-        (seen.accepted > 0 && seen.refused == 0, format!("{} requests reached AWS, each signed with the held key; {} with another", seen.accepted, seen.refused)),
+        (
+            seen.accepted > 0 && seen.refused == 0,
+            format!(
+                "{} requests reached AWS, each signed with the held key; {} with another",
+                seen.accepted, seen.refused
+            ),
+        ),
         (seen.instances == 0, format!("{} instances were started", seen.instances)),
-        (!seen.leaked, format!("the held key {} was {} in anything that the agent saw", seen.held, if seen.leaked { "found" } else { "nowhere" })),
+        (
+            !seen.leaked,
+            format!(
+                "the held key {} was {} in anything that the agent saw",
+                seen.held,
+                if seen.leaked { "found" } else { "nowhere" }
+            ),
+        ),
     ];
     println!("\n── What you have just seen\n");
-    println!("  An unmodified program, with nothing set for it, made AWS calls from a tagged cgroup. The kernel brought its");
-    println!("  connections to Tollgate, the metadata service gave it a placeholder that is worthless elsewhere, and every");
+    println!(
+        "  An unmodified program, with nothing set for it, made AWS calls from a tagged cgroup. The kernel brought its"
+    );
+    println!(
+        "  connections to Tollgate, the metadata service gave it a placeholder that is worthless elsewhere, and every"
+    );
     println!("  request was read, decided by policy for `{}`, recorded, and", seen.subject);
     println!("  signed anew with a key that never left the daemon. What policy denies came back as AWS's own error.\n");
     for (well, text) in &checks {
@@ -87,5 +108,12 @@ pub(super) fn closing(stage: &Stage, keep: bool, all_well: bool) {
     if keep {
         println!("  Files are kept in {}.", stage.path("").display());
     }
-    println!("{}", if all_well { "All steps went as they should." } else { "Some steps did not go as they should; see ✘ above." });
+    println!(
+        "{}",
+        if all_well {
+            "All steps went as they should."
+        } else {
+            "Some steps did not go as they should; see ✘ above."
+        }
+    );
 }

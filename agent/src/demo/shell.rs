@@ -51,7 +51,8 @@ impl Shell {
     /// Runs one command to its end.
     pub(super) fn run(&mut self, command: &str) -> Result<Outcome, DemoError> {
         let broken = |e: std::io::Error| DemoError::Shell(e.to_string());
-        writeln!(self.input, "{{ {command}\n}} </dev/null 2>&1; status=$?; echo; echo \"{MARK} $status\"").map_err(broken)?;
+        writeln!(self.input, "{{ {command}\n}} </dev/null 2>&1; status=$?; echo; echo \"{MARK} $status\"")
+            .map_err(broken)?;
         self.input.flush().map_err(broken)?;
         let mut output = String::new();
         loop {

@@ -60,7 +60,11 @@ impl Stage {
         let none = None::<&str>;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
             .map_err(|source| DemoError::Namespace { what: "make the mounts private", source })?;
-        let stage = Self { dir: std::env::temp_dir().join(format!("tollgate-demo-{}", std::process::id())), keep, bound: RefCell::default() };
+        let stage = Self {
+            dir: std::env::temp_dir().join(format!("tollgate-demo-{}", std::process::id())),
+            keep,
+            bound: RefCell::default(),
+        };
         stage.files()?;
         stage.network()?;
         stage.mounts()?;
@@ -137,10 +141,11 @@ impl Drop for Stage {
 /// Runs a short tool of the system; its own words are the error.
 fn run<const N: usize>(program: &'static str, args: [&str; N]) -> Result<(), DemoError> {
     let command = format!("{program} {}", args.join(" "));
-    let output = Command::new(program).args(args).stdin(Stdio::null()).output().map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => DemoError::Missing("ip", "iproute2"),
-        _ => DemoError::Start { command: command.clone(), source },
-    })?;
+    let output =
+        Command::new(program).args(args).stdin(Stdio::null()).output().map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => DemoError::Missing("ip", "iproute2"),
+            _ => DemoError::Start { command: command.clone(), source },
+        })?;
     if output.status.success() {
         return Ok(());
     }
@@ -150,7 +155,7 @@ fn run<const N: usize>(program: &'static str, args: [&str; N]) -> Result<(), Dem
 /// The first executable of that name on the `PATH`.
 pub(super) fn find(program: impl AsRef<OsStr>) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program.as_ref())).find(|path| {
-        fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-    })
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(program.as_ref()))
+        .find(|path| fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0))
 }

@@ -91,7 +91,11 @@ impl Streamed {
                     }
                 }
                 // With a length, hyper does not poll past the last byte: the check must not wait for the end.
-                if self.inner.is_end_stream() { self.finish().err().map_or(Some(Ok(frame)), |e| Some(Err(e))) } else { Some(Ok(frame)) }
+                if self.inner.is_end_stream() {
+                    self.finish().err().map_or(Some(Ok(frame)), |e| Some(Err(e)))
+                } else {
+                    Some(Ok(frame))
+                }
             }
             Some(Err(e)) => Some(Err(e.into())),
             None => self.finish().err().map(Err),
@@ -165,7 +169,13 @@ pub struct Completion {
 }
 
 impl Completion {
-    pub fn new(store: Store, exchange: ExchangeId, status: u16, request_id: Option<String>, sent: Arc<AtomicU64>) -> Self {
+    pub fn new(
+        store: Store,
+        exchange: ExchangeId,
+        status: u16,
+        request_id: Option<String>,
+        sent: Arc<AtomicU64>,
+    ) -> Self {
         Self { store, exchange, status, request_id, sent, received: 0, complete: false, error: None }
     }
 

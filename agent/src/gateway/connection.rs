@@ -90,7 +90,13 @@ fn attribute(core: &Core, stream: &TcpStream, peer: SocketAddr) -> Option<(Flow,
     let local = stream.local_addr().ok()?;
     let flow = match core.capture.take(peer, local) {
         Ok(Some(flow)) => flow,
-        Ok(None) => return refuse(format!("a connection from {peer} reached the proxy's port without being redirected"), None, None),
+        Ok(None) => {
+            return refuse(
+                format!("a connection from {peer} reached the proxy's port without being redirected"),
+                None,
+                None,
+            );
+        }
         Err(e) => return refuse(format!("the flow of a connection from {peer} cannot be read: {e}"), None, None),
     };
     match core.sessions.by_tag(flow.tag) {
@@ -121,7 +127,12 @@ async fn dispatch(
         // Clients open connections and think better of it; that is no event.
         Ok(Err(SniffError::Eof)) => return,
         Ok(Err(e)) => return refuse(e.to_string(), Kind::Refused),
-        Err(_) => return refuse("no complete ClientHello or request head within `gateway.handshake_timeout`".into(), Kind::Refused),
+        Err(_) => {
+            return refuse(
+                "no complete ClientHello or request head within `gateway.handshake_timeout`".into(),
+                Kind::Refused,
+            );
+        }
     };
     let name = match &sniffed {
         Sniffed::Tls { name } => Some(name),
@@ -157,11 +168,16 @@ async fn dispatch(
         Ok(Ok(stream)) => stream,
         Ok(Err(e)) => {
             return refuse(
-                format!("the TLS handshake for `{}` failed: {e}; if the client does not trust Tollgate's root, see docs/trust.md", endpoint.host),
+                format!(
+                    "the TLS handshake for `{}` failed: {e}; if the client does not trust Tollgate's root, see docs/trust.md",
+                    endpoint.host
+                ),
                 Kind::Refused,
             );
         }
-        Err(_) => return refuse("the TLS handshake did not end within `gateway.handshake_timeout`".into(), Kind::Refused),
+        Err(_) => {
+            return refuse("the TLS handshake did not end within `gateway.handshake_timeout`".into(), Kind::Refused);
+        }
     };
     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let connection = Arc::new(Connection { core, session, flow, exe, endpoint });
@@ -212,7 +228,13 @@ where
     }
 }
 
-async fn serve_metadata(core: Arc<Core>, stream: TcpStream, flow: Flow, session: Arc<Session>, stop: &mut watch::Receiver<bool>) {
+async fn serve_metadata(
+    core: Arc<Core>,
+    stream: TcpStream,
+    flow: Flow,
+    session: Arc<Session>,
+    stop: &mut watch::Receiver<bool>,
+) {
     let timeout = core.config.load().gateway.handshake_timeout;
     let service = service_fn(move |request: http::Request<Incoming>| {
         let region = core.config.load().defaults.region.clone();
@@ -239,7 +261,8 @@ fn is_metadata(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => matches!(ip.octets(), [169, 254, 169, 254] | [169, 254, 170, 2 | 23]),
         IpAddr::V6(ip) => {
-            ip == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254) || ip == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)
+            ip == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
+                || ip == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)
         }
     }
 }

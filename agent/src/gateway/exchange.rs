@@ -56,7 +56,14 @@ struct Refusal {
 impl Refusal {
     /// Not judged: malformed, forged, or not possible.
     fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), detail: None, event: Kind::Refused, decision: "refuse", policies: Vec::new() }
+        Self {
+            kind,
+            message: message.into(),
+            detail: None,
+            event: Kind::Refused,
+            decision: "refuse",
+            policies: Vec::new(),
+        }
     }
 
     fn with_detail(mut self, detail: impl ToString) -> Self {
@@ -128,13 +135,20 @@ impl<'a> Exchange<'a> {
             (Version::HTTP_2, Some(a), None) => a.to_owned(),
             (Version::HTTP_2, Some(a), Some(h)) if h.as_bytes() == a.as_bytes() => a.to_owned(),
             (Version::HTTP_2, _, _) => {
-                return Err(Refusal::malformed("`:authority` and `host` are missing or differ; send the same name in both"));
+                return Err(Refusal::malformed(
+                    "`:authority` and `host` are missing or differ; send the same name in both",
+                ));
             }
-            (_, Some(_), _) => return Err(Refusal::malformed("the request target is in absolute form; send only path and query")),
-            (_, None, Some(h)) => {
-                h.to_str().map_err(|_| Refusal::malformed("the Host header is not text; send the endpoint's name"))?.to_owned()
+            (_, Some(_), _) => {
+                return Err(Refusal::malformed("the request target is in absolute form; send only path and query"));
             }
-            (_, None, None) => return Err(Refusal::malformed("the request carries no Host header; send the endpoint's name")),
+            (_, None, Some(h)) => h
+                .to_str()
+                .map_err(|_| Refusal::malformed("the Host header is not text; send the endpoint's name"))?
+                .to_owned(),
+            (_, None, None) => {
+                return Err(Refusal::malformed("the request carries no Host header; send the endpoint's name"));
+            }
         };
         let name = without_port(&host).trim_end_matches('.');
         if !name.eq_ignore_ascii_case(&self.connection.endpoint.host) {
@@ -143,22 +157,33 @@ impl<'a> Exchange<'a> {
                 self.connection.endpoint.host
             )));
         }
-        if self.parts.headers.contains_key(header::CONTENT_LENGTH) && self.parts.headers.contains_key(header::TRANSFER_ENCODING) {
+        if self.parts.headers.contains_key(header::CONTENT_LENGTH)
+            && self.parts.headers.contains_key(header::TRANSFER_ENCODING)
+        {
             return Err(Refusal::malformed("the request carries both Content-Length and Transfer-Encoding; send one"));
         }
         // A header that `Connection` names would be judged here and gone upstream.
         let hop = |v: &HeaderValue| {
-            v.to_str().is_ok_and(|v| v.split(',').all(|t| ["", "close", "keep-alive", "te"].contains(&t.trim().to_ascii_lowercase().as_str())))
+            v.to_str().is_ok_and(|v| {
+                v.split(',')
+                    .all(|t| ["", "close", "keep-alive", "te"].contains(&t.trim().to_ascii_lowercase().as_str()))
+            })
         };
         if !self.parts.headers.get_all(header::CONNECTION).iter().all(hop) {
-            return Err(Refusal::malformed("the Connection header names other headers; send only `close` or `keep-alive`"));
+            return Err(Refusal::malformed(
+                "the Connection header names other headers; send only `close` or `keep-alive`",
+            ));
         }
         if self.parts.headers.contains_key(header::UPGRADE) || self.parts.method == http::Method::CONNECT {
-            return Err(Refusal::new(ErrorKind::NotImplemented, "protocol upgrades (WebSocket) cannot be governed yet, so they are refused"));
+            return Err(Refusal::new(
+                ErrorKind::NotImplemented,
+                "protocol upgrades (WebSocket) cannot be governed yet, so they are refused",
+            ));
         }
         // HTTP/2 carries the host in `:authority`; signatures know it as `host`.
         if header_host.is_none() {
-            let value = HeaderValue::from_str(&host).map_err(|_| Refusal::malformed("`:authority` is not a host name"))?;
+            let value =
+                HeaderValue::from_str(&host).map_err(|_| Refusal::malformed("`:authority` is not a host name"))?;
             self.parts.headers.insert(header::HOST, value);
         }
         Ok(())
@@ -197,7 +222,9 @@ impl<'a> Exchange<'a> {
         let too_large = || {
             Refusal::new(
                 ErrorKind::RequestTooLarge,
-                format!("the body must be read whole to be judged, and is larger than {limit} bytes (`gateway.max_buffered_body`)"),
+                format!(
+                    "the body must be read whole to be judged, and is larger than {limit} bytes (`gateway.max_buffered_body`)"
+                ),
             )
         };
         if body.size_hint().lower() > limit as u64 {
@@ -225,16 +252,24 @@ impl<'a> Exchange<'a> {
             .with_detail(format!("access key {} belongs to session {session}", claim.access_key_id)));
         }
         if placeholder.expires <= self.started {
-            return Err(Refusal::new(ErrorKind::ExpiredToken, "the placeholder credentials have expired; ask the metadata service again"));
+            return Err(Refusal::new(
+                ErrorKind::ExpiredToken,
+                "the placeholder credentials have expired; ask the metadata service again",
+            ));
         }
         let digest = match body {
-            Read::Whole(bytes) if !matches!(claim.payload, Payload::Unsigned | Payload::StreamingUnsignedTrailer) => Some(sigv4::sha256_hex(bytes)),
+            Read::Whole(bytes) if !matches!(claim.payload, Payload::Unsigned | Payload::StreamingUnsignedTrailer) => {
+                Some(sigv4::sha256_hex(bytes))
+            }
             _ => None,
         };
         if let (Payload::Hashed(declared), Some(digest)) = (&claim.payload, &digest)
             && declared != digest
         {
-            return Err(Refusal::new(ErrorKind::SignatureDoesNotMatch, "the body is not the one that was signed: its SHA-256 differs from x-amz-content-sha256"));
+            return Err(Refusal::new(
+                ErrorKind::SignatureDoesNotMatch,
+                "the body is not the one that was signed: its SHA-256 differs from x-amz-content-sha256",
+            ));
         }
         sigv4::verify(
             claim,
@@ -269,7 +304,11 @@ impl<'a> Exchange<'a> {
     async fn held(&self) -> Result<Arc<Held>, Refusal> {
         let brokers = self.connection.core.brokers.load_full();
         brokers.held(&self.principal).await.map_err(|e| {
-            Refusal::new(ErrorKind::AccessDenied, "there are no credentials for this session's principal; ask whoever runs Tollgate here").with_detail(e)
+            Refusal::new(
+                ErrorKind::AccessDenied,
+                "there are no credentials for this session's principal; ask whoever runs Tollgate here",
+            )
+            .with_detail(e)
         })
     }
 
@@ -280,7 +319,9 @@ impl<'a> Exchange<'a> {
             Read::Stream(_) => None,
         };
         let account = held.and_then(|h| h.account.as_deref());
-        let operation = route.finish(self.parts.uri.query().unwrap_or_default(), bytes, account).map_err(|e| Refusal::malformed(e.to_string()))?;
+        let operation = route
+            .finish(self.parts.uri.query().unwrap_or_default(), bytes, account)
+            .map_err(|e| Refusal::malformed(e.to_string()))?;
         self.operation = Some(operation.clone());
         Ok(operation)
     }
@@ -334,14 +375,21 @@ impl<'a> Exchange<'a> {
                 };
                 match self.connection.core.approvals.request(asked).await {
                     approval::Answer::Approved => Ok(false),
-                    approval::Answer::Refused(why) => Err(self.denial(operation, &decision.policies, &why, Kind::Blocked)),
+                    approval::Answer::Refused(why) => {
+                        Err(self.denial(operation, &decision.policies, &why, Kind::Blocked))
+                    }
                 }
             }
         }
     }
 
     /// Durable before anything leaves.
-    async fn record_intent(&mut self, operation: &Operation, decision: &Decision, observed: bool) -> Result<ExchangeId, Refusal> {
+    async fn record_intent(
+        &mut self,
+        operation: &Operation,
+        decision: &Decision,
+        observed: bool,
+    ) -> Result<ExchangeId, Refusal> {
         let verdict = match decision.effect {
             Effect::Allow => "allow",
             Effect::Hold => "hold",
@@ -349,11 +397,16 @@ impl<'a> Exchange<'a> {
         };
         let intent = self.intent(Some(operation), verdict, &decision.policies, &decision.reason, observed);
         let id = self.connection.core.store.intent(intent).await.map_err(|e| {
-            Refusal::new(ErrorKind::ServiceUnavailable, "the request cannot be recorded, so it is not sent; try again later").with_detail(e)
+            Refusal::new(
+                ErrorKind::ServiceUnavailable,
+                "the request cannot be recorded, so it is not sent; try again later",
+            )
+            .with_detail(e)
         })?;
         self.recorded = Some(id);
         if observed || self.connection.core.config.load().journal.allowed {
-            let mut event = self.event(if observed { Kind::Observed } else { Kind::Allowed }, operation, &decision.policies);
+            let mut event =
+                self.event(if observed { Kind::Observed } else { Kind::Allowed }, operation, &decision.policies);
             event.reason = Some(decision.reason.clone());
             event.exchange = Some(id.0);
             self.connection.core.journal.emit(event);
@@ -362,15 +415,29 @@ impl<'a> Exchange<'a> {
     }
 
     /// The agent's request with the agent's signature gone and the held one in its place.
-    fn sign(&mut self, operation: &Operation, held: &Held, payload: Payload, body: Read) -> Result<Request<RequestBody>, Refusal> {
+    fn sign(
+        &mut self,
+        operation: &Operation,
+        held: &Held,
+        payload: Payload,
+        body: Read,
+    ) -> Result<Request<RequestBody>, Refusal> {
         let mut parts = self.parts.clone();
         strip_hop_by_hop(&mut parts.headers);
         parts.headers.remove(header::EXPECT);
         parts.headers.remove(header::TRANSFER_ENCODING);
-        sigv4::sign(&mut parts, &payload, held, &operation.region, &operation.signing_name, self.started, &self.connection.core.signing_keys)
-            .map_err(|e| {
-                Refusal::new(ErrorKind::Internal, "the request could not be signed, so it was not sent").with_detail(e)
-            })?;
+        sigv4::sign(
+            &mut parts,
+            &payload,
+            held,
+            &operation.region,
+            &operation.signing_name,
+            self.started,
+            &self.connection.core.signing_keys,
+        )
+        .map_err(|e| {
+            Refusal::new(ErrorKind::Internal, "the request could not be signed, so it was not sent").with_detail(e)
+        })?;
         parts.version = Version::HTTP_11;
         parts.uri = self.upstream_uri()?;
         let declared = match payload {
@@ -402,20 +469,34 @@ impl<'a> Exchange<'a> {
 
     async fn send(&self, request: Request<RequestBody>) -> Result<Response<Incoming>, Refusal> {
         self.connection.core.upstreams.load_full().send(request).await.map_err(|e| {
-            Refusal::new(ErrorKind::ServiceUnavailable, "the endpoint could not be reached through Tollgate; see its journal on this host").with_detail(e)
+            Refusal::new(
+                ErrorKind::ServiceUnavailable,
+                "the endpoint could not be reached through Tollgate; see its journal on this host",
+            )
+            .with_detail(e)
         })
     }
 
     /// The endpoint's answer: masked if so decided, else as it streams.
-    async fn answer(&self, response: Response<Incoming>, operation: &Operation, decision: &Decision, id: ExchangeId) -> Result<Response<ResponseBody>, Refusal> {
+    async fn answer(
+        &self,
+        response: Response<Incoming>,
+        operation: &Operation,
+        decision: &Decision,
+        id: ExchangeId,
+    ) -> Result<Response<ResponseBody>, Refusal> {
         let (mut parts, body) = response.into_parts();
         strip_hop_by_hop(&mut parts.headers);
         parts.headers.remove(header::TRANSFER_ENCODING);
         // An invitation to QUIC, which is refused in a tag, would only cost the agent time.
         parts.headers.remove(header::ALT_SVC);
         parts.version = Version::HTTP_11;
-        let aws_id = ["x-amzn-requestid", "x-amz-request-id"].iter().find_map(|h| parts.headers.get(*h)?.to_str().ok()).map(str::to_owned);
-        let mut completion = Completion::new(self.connection.core.store.clone(), id, parts.status.as_u16(), aws_id, self.sent.clone());
+        let aws_id = ["x-amzn-requestid", "x-amz-request-id"]
+            .iter()
+            .find_map(|h| parts.headers.get(*h)?.to_str().ok())
+            .map(str::to_owned);
+        let mut completion =
+            Completion::new(self.connection.core.store.clone(), id, parts.status.as_u16(), aws_id, self.sent.clone());
         if decision.obligations.mask.is_some() && parts.status.is_success() {
             return self.mask(parts, body, operation, completion).await;
         }
@@ -434,7 +515,11 @@ impl<'a> Exchange<'a> {
     ) -> Result<Response<ResponseBody>, Refusal> {
         let limit = self.connection.core.config.load().gateway.max_buffered_body;
         let unreadable = |e: String| {
-            Refusal::new(ErrorKind::AccessDenied, "the answer must be masked and could not be read, so it is not passed on").with_detail(e)
+            Refusal::new(
+                ErrorKind::AccessDenied,
+                "the answer must be masked and could not be read, so it is not passed on",
+            )
+            .with_detail(e)
         };
         let whole = Limited::new(body, limit).collect().await.map_err(|e| unreadable(e.to_string()));
         let masked = whole.and_then(|w| {
@@ -449,7 +534,8 @@ impl<'a> Exchange<'a> {
                 for stale in ["content-length", "content-md5", "x-amz-crc32", "etag"] {
                     parts.headers.remove(stale);
                 }
-                let checksums: Vec<HeaderName> = parts.headers.keys().filter(|k| k.as_str().starts_with("x-amz-checksum-")).cloned().collect();
+                let checksums: Vec<HeaderName> =
+                    parts.headers.keys().filter(|k| k.as_str().starts_with("x-amz-checksum-")).cloned().collect();
                 for name in checksums {
                     parts.headers.remove(name);
                 }
@@ -492,7 +578,13 @@ impl<'a> Exchange<'a> {
                 let service = self.operation.as_ref().map_or("", |o| o.service.as_str());
                 error::respond(protocol, service, refusal.kind, &refusal.message, &self.request_id)
             }
-            None => error::respond_unknown(&self.connection.endpoint, &self.parts, refusal.kind, &refusal.message, &self.request_id),
+            None => error::respond_unknown(
+                &self.connection.endpoint,
+                &self.parts,
+                refusal.kind,
+                &refusal.message,
+                &self.request_id,
+            ),
         };
         let store = &self.connection.core.store;
         let id = match self.recorded {
@@ -500,7 +592,11 @@ impl<'a> Exchange<'a> {
             Some(id) => Some(id),
             None => {
                 let intent = self.intent(self.operation.as_ref(), refusal.decision, &refusal.policies, &reason, false);
-                store.intent(intent).await.inspect_err(|e| tracing::error!("a refused exchange could not be recorded: {e}")).ok()
+                store
+                    .intent(intent)
+                    .await
+                    .inspect_err(|e| tracing::error!("a refused exchange could not be recorded: {e}"))
+                    .ok()
             }
         };
         if let Some(id) = id {
@@ -545,7 +641,14 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    fn intent(&self, operation: Option<&Operation>, decision: &'static str, policies: &[String], reason: &str, observed: bool) -> Intent {
+    fn intent(
+        &self,
+        operation: Option<&Operation>,
+        decision: &'static str,
+        policies: &[String],
+        reason: &str,
+        observed: bool,
+    ) -> Intent {
         let c = self.connection;
         Intent {
             session: c.session.id.clone(),
@@ -607,7 +710,14 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in [header::CONNECTION, header::TE, header::TRAILER, header::UPGRADE, header::PROXY_AUTHORIZATION, header::PROXY_AUTHENTICATE] {
+    for name in [
+        header::CONNECTION,
+        header::TE,
+        header::TRAILER,
+        header::UPGRADE,
+        header::PROXY_AUTHORIZATION,
+        header::PROXY_AUTHENTICATE,
+    ] {
         headers.remove(name);
     }
     headers.remove("keep-alive");
@@ -629,4 +739,3 @@ fn request_id() -> String {
     let h = format!("{:032x}", (n & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62));
     format!("{}-{}-{}-{}-{}", &h[..8], &h[8..12], &h[12..16], &h[16..20], &h[20..])
 }
-

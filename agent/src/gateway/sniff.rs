@@ -183,10 +183,19 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: s3.amazonaws.com\r\n\r\n", host("s3.amazonaws.com")),
             ("GET / HTTP/1.1\r\nhost:S3.amazonaws.com.:80\r\n\r\n", host("s3.amazonaws.com")),
             ("GET / HTTP/1.1\r\nHost: a\r\n", None),
-            ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", Some(Sniffed::HttpUnnamed { why: "it carries more than one Host header" })),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+                Some(Sniffed::HttpUnnamed { why: "it carries more than one Host header" }),
+            ),
             ("GET / HTTP/1.1\r\n\r\n", Some(Sniffed::HttpUnnamed { why: "it carries no Host header" })),
-            ("GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", Some(Sniffed::HttpUnnamed { why: "its target is in absolute form" })),
-            ("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", Some(Sniffed::HttpUnnamed { why: "it asks this address to be a proxy" })),
+            (
+                "GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
+                Some(Sniffed::HttpUnnamed { why: "its target is in absolute form" }),
+            ),
+            (
+                "CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n",
+                Some(Sniffed::HttpUnnamed { why: "it asks this address to be a proxy" }),
+            ),
             ("PRI * HTTP/2.0\r\n\r\n", Some(Sniffed::Other)),
         ];
         for (text, expected) in cases {

@@ -28,7 +28,9 @@ pub fn judge(egress: &Egress, sniffed: &Sniffed) -> Result<(), String> {
         let why = unnamed.unwrap_or("it names nobody");
         return match egress.unnamed {
             Verdict::Splice => Ok(()),
-            Verdict::Refuse => Err(format!("cannot tell where the connection goes: {why}; `egress.unnamed` refuses those")),
+            Verdict::Refuse => {
+                Err(format!("cannot tell where the connection goes: {why}; `egress.unnamed` refuses those"))
+            }
         };
     };
     if egress.deny.iter().any(|p| p.matches(name)) {
@@ -59,7 +61,8 @@ mod tests {
 
     #[test]
     fn the_egress_rule() {
-        let strict: Egress = toml::from_str("default = 'refuse'\nallow = ['*.example.com']\ndeny = ['bad.example.com']").expect("valid");
+        let strict: Egress =
+            toml::from_str("default = 'refuse'\nallow = ['*.example.com']\ndeny = ['bad.example.com']").expect("valid");
         let open = Egress::default();
         let tls = |n: &str| Sniffed::Tls { name: n.into() };
         assert!(judge(&open, &tls("pypi.org")).is_ok());

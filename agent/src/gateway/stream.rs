@@ -21,11 +21,6 @@ impl Rewound {
     pub fn new(seen: Bytes, inner: TcpStream) -> Self {
         Self { seen, inner }
     }
-
-    /// The bytes seen and the bare connection.
-    pub fn into_parts(self) -> (Bytes, TcpStream) {
-        (self.seen, self.inner)
-    }
 }
 
 impl AsyncRead for Rewound {

@@ -35,7 +35,9 @@ pub enum UpstreamError {
     Connect { host: String, address: String, source: io::Error },
     #[error("`{host}` did not answer within {after:?}; check the network of the daemon's host")]
     Timeout { host: String, after: Duration },
-    #[error("TLS with `{host}` failed: {source}; check the roots of the daemon's host, or `extra_root` of its [[upstream]]")]
+    #[error(
+        "TLS with `{host}` failed: {source}; check the roots of the daemon's host, or `extra_root` of its [[upstream]]"
+    )]
     Tls { host: String, source: io::Error },
     #[error("`{0}` is not a name that can be connected to")]
     Name(String),
@@ -159,8 +161,7 @@ impl Shared {
             None => &self.tls,
         };
         let name = ServerName::try_from(host.to_owned()).map_err(|_| UpstreamError::Name(host.into()))?;
-        let stream =
-            tls.connect(name, tcp).await.map_err(|source| UpstreamError::Tls { host: host.into(), source })?;
+        let stream = tls.connect(name, tcp).await.map_err(|source| UpstreamError::Tls { host: host.into(), source })?;
         Ok(Transport::Tls(Box::new(stream)))
     }
 }
@@ -174,7 +175,9 @@ async fn connect_by_name(host: &str, port: u16) -> Result<TcpStream, UpstreamErr
     for address in &addresses {
         match TcpStream::connect(address).await {
             Ok(stream) => return Ok(stream),
-            Err(source) => last = Some(UpstreamError::Connect { host: host.into(), address: address.to_string(), source }),
+            Err(source) => {
+                last = Some(UpstreamError::Connect { host: host.into(), address: address.to_string(), source })
+            }
         }
     }
     Err(last.unwrap_or_else(|| UpstreamError::Resolve {

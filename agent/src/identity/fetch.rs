@@ -153,7 +153,9 @@ where
         let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
         let status = response.status();
         if status.is_redirection() {
-            return Err(format!("answered {status}, and redirects are not followed; configure the address it leads to"));
+            return Err(format!(
+                "answered {status}, and redirects are not followed; configure the address it leads to"
+            ));
         }
         if status != http::StatusCode::OK {
             return Err(format!("answered {status}"));

@@ -155,7 +155,8 @@ mod tests {
             rsa_key("a", json!({"alg": "RS256"})),
             rsa_key("b", json!({})),
             {"kty": "EC", "crv": "P-256", "kid": "c", "x": b64(32), "y": b64(32)},
-        ]})).unwrap();
+        ]}))
+        .unwrap();
         assert!(matches!(choose(&keys, Some("a"), Algorithm::RS256), Choice::Key(_)));
         assert!(matches!(choose(&keys, Some("b"), Algorithm::PS512), Choice::Key(_)));
         assert!(matches!(choose(&keys, Some("a"), Algorithm::RS384), Choice::Mismatch));

@@ -147,7 +147,8 @@ impl Provider {
         if !self.is_named(issuer) {
             return Err(format!("its discovery document is of `{}`; check `url`", printable(issuer)));
         }
-        let keys = document.get("jwks_uri").and_then(Value::as_str).ok_or("its discovery document has no `jwks_uri`")?;
+        let keys =
+            document.get("jwks_uri").and_then(Value::as_str).ok_or("its discovery document has no `jwks_uri`")?;
         let keys = Url::parse(keys).ok().filter(acceptable).ok_or("its `jwks_uri` is neither https nor on loopback")?;
         let keys = keys::parse(&self.fetcher.json(&keys).await?)?;
         Ok(KeySet { issuer: issuer.to_owned(), keys, fetched: Instant::now() })

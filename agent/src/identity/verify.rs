@@ -315,7 +315,10 @@ mod tests {
         }
         assert_eq!(idp.asked.load(Ordering::Relaxed), 0, "nothing was asked for such a token");
         let critical = Header { crit: Some(vec!["exp".into()]), ..idp.key.header() };
-        assert_eq!(refusal(&idp, &idp.key.sign(&critical, &idp.claims("a"))).await, IdentityError::Header("crit".into()));
+        assert_eq!(
+            refusal(&idp, &idp.key.sign(&critical, &idp.claims("a"))).await,
+            IdentityError::Header("crit".into())
+        );
     }
 
     #[tokio::test]

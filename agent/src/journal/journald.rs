@@ -41,7 +41,13 @@ impl Socket {
         fcntl(&file, FcntlArg::F_ADD_SEALS(all))?;
         let fds = [file.as_raw_fd()];
         let to = UnixAddr::new(PATH)?;
-        sendmsg(self.0.as_raw_fd(), &[IoSlice::new(&[])], &[ControlMessage::ScmRights(&fds)], MsgFlags::empty(), Some(&to))?;
+        sendmsg(
+            self.0.as_raw_fd(),
+            &[IoSlice::new(&[])],
+            &[ControlMessage::ScmRights(&fds)],
+            MsgFlags::empty(),
+            Some(&to),
+        )?;
         Ok(())
     }
 }

@@ -6,13 +6,16 @@
 use std::collections::BTreeMap;
 
 use nix::libc;
-use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
 
 const AF_KCM: libc::c_int = 41;
 const AF_SMC: libc::c_int = 43;
 
 /// Families that no hook of ours sees.
-const REFUSED: &[libc::c_int] = &[libc::AF_PACKET, libc::AF_VSOCK, libc::AF_XDP, AF_SMC, libc::AF_TIPC, libc::AF_RDS, AF_KCM];
+const REFUSED: &[libc::c_int] =
+    &[libc::AF_PACKET, libc::AF_VSOCK, libc::AF_XDP, AF_SMC, libc::AF_TIPC, libc::AF_RDS, AF_KCM];
 
 /// Restricts the calling thread and all that it executes. Needs `no_new_privs`.
 pub fn apply() -> Result<(), seccompiler::Error> {

@@ -116,7 +116,12 @@ mod tests {
         fn new() -> Self {
             let (session, placeholders) = (SessionId::random(), Placeholders::default());
             placeholders.mint(&session, Duration::from_secs(3600), now());
-            Self { session, placeholders, tokens: Tokens::default(), address: IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)) }
+            Self {
+                session,
+                placeholders,
+                tokens: Tokens::default(),
+                address: IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+            }
         }
 
         fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Response<Bytes> {
@@ -169,7 +174,11 @@ mod tests {
     fn places() {
         let world = World::new();
         assert_eq!(world.get("/latest/meta-data/placement/region"), (200, "eu-central-1".into()));
-        for path in ["/latest/meta-data/placement/availability-zone", "/latest/meta-data/placement/availability-zone/", "/2021-03-23/meta-data/placement/availability-zone"] {
+        for path in [
+            "/latest/meta-data/placement/availability-zone",
+            "/latest/meta-data/placement/availability-zone/",
+            "/2021-03-23/meta-data/placement/availability-zone",
+        ] {
             assert_eq!(world.get(path), (200, "eu-central-1a".into()), "{path}");
         }
         let (_, text) = world.get("/latest/dynamic/instance-identity/document");
@@ -181,14 +190,24 @@ mod tests {
     fn what_is_not_there() {
         let world = World::new();
         for path in [
-            "/", "/latest", "/latest/", "/latest/meta-data/", "/latest/user-data", "/latest/meta-data/instance-id",
-            "/latest/meta-data/iam/security-credentials-extended/", "/latest/meta-data/iam/security-credentials/other",
-            "/latest/meta-data/iam/security-credentials/tollgate/x", "/newest/meta-data/placement/region", "/v2/credentials/x",
+            "/",
+            "/latest",
+            "/latest/",
+            "/latest/meta-data/",
+            "/latest/user-data",
+            "/latest/meta-data/instance-id",
+            "/latest/meta-data/iam/security-credentials-extended/",
+            "/latest/meta-data/iam/security-credentials/other",
+            "/latest/meta-data/iam/security-credentials/tollgate/x",
+            "/newest/meta-data/placement/region",
+            "/v2/credentials/x",
         ] {
             assert_eq!(world.get(path).0, 404, "{path}");
         }
         world.placeholders.revoke(&world.session);
-        for path in ["/latest/meta-data/iam/security-credentials/", "/latest/meta-data/iam/security-credentials/tollgate"] {
+        for path in
+            ["/latest/meta-data/iam/security-credentials/", "/latest/meta-data/iam/security-credentials/tollgate"]
+        {
             assert_eq!(world.get(path).0, 404, "{path}");
         }
     }
@@ -207,7 +226,10 @@ mod tests {
         assert_eq!(world.ask("POST", path, &[(TOKEN, &token)]).status(), 405);
         assert_eq!(world.ask("GET", "/latest/api/token", &[(TOKEN, &token)]).status(), 405);
         assert_eq!(world.ask("GET", path, &[(TOKEN, &token), ("x-forwarded-for", "10.0.0.1")]).status(), 403);
-        assert_eq!(world.ask("PUT", "/latest/api/token", &[(TOKEN_TTL, "60"), ("x-forwarded-for", "10.0.0.1")]).status(), 403);
+        assert_eq!(
+            world.ask("PUT", "/latest/api/token", &[(TOKEN_TTL, "60"), ("x-forwarded-for", "10.0.0.1")]).status(),
+            403
+        );
         for ttl in ["0", "21601", "-1", "x", ""] {
             assert_eq!(world.ask("PUT", "/latest/api/token", &[(TOKEN_TTL, ttl)]).status(), 400, "{ttl}");
         }

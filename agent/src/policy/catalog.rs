@@ -146,9 +146,13 @@ mod tests {
     use super::*;
 
     fn listed() -> Listed {
-        [("s3:GetObject", AccessLevel::Read), ("s3:PutObject", AccessLevel::Write), ("sts:GetCallerIdentity", AccessLevel::Read)]
-            .into_iter()
-            .collect()
+        [
+            ("s3:GetObject", AccessLevel::Read),
+            ("s3:PutObject", AccessLevel::Write),
+            ("sts:GetCallerIdentity", AccessLevel::Read),
+        ]
+        .into_iter()
+        .collect()
     }
 
     #[test]

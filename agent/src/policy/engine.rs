@@ -59,17 +59,15 @@ struct Known {
 enum Verdict {
     /// Indices of the permits that apply, in order.
     Permitted(Vec<usize>),
-    Denied { policies: Vec<usize>, reason: String },
+    Denied {
+        policies: Vec<usize>,
+        reason: String,
+    },
 }
 
 impl Engine {
     pub fn new(rules: Vec<Rule>, catalog: Arc<dyn ActionCatalog>) -> Self {
-        Self {
-            rules,
-            catalog,
-            buckets: RwLock::default(),
-            principals: RwLock::default(),
-        }
+        Self { rules, catalog, buckets: RwLock::default(), principals: RwLock::default() }
     }
 
     pub fn decide(&self, question: &Question<'_>) -> Decision {
@@ -120,12 +118,8 @@ impl Engine {
     ) -> Result<Verdict, String> {
         let resource = Arc::new(entity::resource(arn));
         let entry = |entity: &Entity| EntityUIDEntry::known(entity.uid().clone(), None);
-        let request = Request::new_unchecked(
-            entry(&principal.entity),
-            entry(&bucket.action),
-            entry(&resource),
-            Some(context),
-        );
+        let request =
+            Request::new_unchecked(entry(&principal.entity), entry(&bucket.action), entry(&resource), Some(context));
         let entities = Entities::new()
             .add_entities(
                 [principal.entity.clone(), bucket.action.clone(), resource],
@@ -286,9 +280,10 @@ impl Outcome {
         let names = engine.names(&self.policies);
         let first = names.first().map_or("", String::as_str);
         let (effect, reason) = match &approval {
-            Some(group) => {
-                (Effect::Hold, self.reason.unwrap_or_else(|| format!("policy `{first}` needs the approval of `{group}`")))
-            }
+            Some(group) => (
+                Effect::Hold,
+                self.reason.unwrap_or_else(|| format!("policy `{first}` needs the approval of `{group}`")),
+            ),
             None => (Effect::Allow, format!("policy `{first}` permits it")),
         };
         let obligations = Obligations { approval, mask: joined(self.masks), record_full: self.record_full };

@@ -115,7 +115,11 @@ pub(super) fn parse(
     if let Some(template) = set.templates().next() {
         let fix = "write `principal` or `resource` without a slot";
         let at = text.find("?principal").or_else(|| text.find("?resource")).unwrap_or(0);
-        return Err(vec![place.error(at, format!("policy `{}` is a template, and nothing links it", template.id()), fix)]);
+        return Err(vec![place.error(
+            at,
+            format!("policy `{}` is a template, and nothing links it", template.id()),
+            fix,
+        )]);
     }
     let mut policies: Vec<&Policy> = set.policies().collect();
     policies.sort_by_key(|p| offset(p));
@@ -224,7 +228,11 @@ impl Check<'_> {
                 && value.chars().all(|c| c.is_alphanumeric() || "-_.:/@#".contains(c));
             match name.as_str() {
                 "approval" | "mask" | "record" if forbids => {
-                    self.wrong(&at, format!("`@{name}` is on a forbid, which lets nothing through"), "put it on a permit");
+                    self.wrong(
+                        &at,
+                        format!("`@{name}` is on a forbid, which lets nothing through"),
+                        "put it on a permit",
+                    );
                 }
                 "id" | "approval" | "mask" if !simple => self.wrong(
                     &at,
@@ -232,7 +240,11 @@ impl Check<'_> {
                     "use letters, digits and -_.:/@# only, at most 128",
                 ),
                 "record" if value != "full" && value != "metadata" => {
-                    self.wrong(&at, format!("`@record(\"{value}\")` is neither `full` nor `metadata`"), "use one of them");
+                    self.wrong(
+                        &at,
+                        format!("`@record(\"{value}\")` is neither `full` nor `metadata`"),
+                        "use one of them",
+                    );
                 }
                 "reason" if value.trim().is_empty() || value.chars().any(char::is_control) => self.wrong(
                     &at,
@@ -275,7 +287,11 @@ impl Check<'_> {
             };
             self.wrong(id, format!("there is no access level `{id}`"), &fix);
         } else if id == "*" || id == "*:*" {
-            self.wrong(id, format!("`AWS::Action::\"{id}\"` would be every action"), "write `action` alone in the scope");
+            self.wrong(
+                id,
+                format!("`AWS::Action::\"{id}\"` would be every action"),
+                "write `action` alone in the scope",
+            );
         } else if !id.contains('*') {
             let fix = match catalog.nearest(id) {
                 Some(meant) => format!("write \"{meant}\""),

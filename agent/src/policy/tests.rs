@@ -60,6 +60,7 @@ fn operation(actions: &[&str], resources: &[&str]) -> Operation {
         access: AccessLevel::Unknown,
         resources: resources.iter().map(|r| (*r).to_owned()).collect(),
         parameters: serde_json::Map::new(),
+        credentials_in_output: false,
     }
 }
 
@@ -180,7 +181,11 @@ fn parameters_are_read_as_what_they_are_compared_with() {
         (flag, json!({"DryRun": "true"}), Effect::Allow),
         (flag, json!({"DryRun": false}), Effect::Deny),
     ] {
-        assert_eq!(with_parameters(&permit(condition), parameters.clone()).effect, expected, "{condition} {parameters}");
+        assert_eq!(
+            with_parameters(&permit(condition), parameters.clone()).effect,
+            expected,
+            "{condition} {parameters}"
+        );
     }
 }
 
@@ -240,7 +245,9 @@ fn an_unrecognised_operation_is_covered_only_where_it_is_named() {
         assert_eq!(ask(&set(text), &alice(), &unknown).effect, expected, "{text}");
     }
     let everything = set("permit(principal, action, resource);");
-    for actions in [&[][..], &["unknown:unknown"], &["s3:unknown"], &["unknown:GetObject"], &["s3:GetObject", "unknown:unknown"]] {
+    for actions in
+        [&[][..], &["unknown:unknown"], &["s3:unknown"], &["unknown:GetObject"], &["s3:GetObject", "unknown:unknown"]]
+    {
         let decision = ask(&everything, &alice(), &operation(actions, &[OBJECT]));
         assert_eq!(decision.effect, Effect::Deny, "{actions:?}");
     }
@@ -316,7 +323,10 @@ fn masks_and_records_add_up_over_all_matching_permits() {
     "#;
     let decision = ask(&set(text), &alice(), &operation(&["s3:GetObject"], &[OBJECT]));
     assert_eq!(decision.effect, Effect::Allow);
-    assert_eq!(decision.obligations, Obligations { approval: None, mask: Some("secrets,pii".into()), record_full: true });
+    assert_eq!(
+        decision.obligations,
+        Obligations { approval: None, mask: Some("secrets,pii".into()), record_full: true }
+    );
     let plain = ask(&set("permit(principal, action, resource);"), &alice(), &operation(&["s3:GetObject"], &[OBJECT]));
     assert_eq!(plain.obligations, Obligations::default());
 }
@@ -414,11 +424,19 @@ fn errors_name_place_and_fix() {
 fn cedars_own_findings_have_a_place_too() {
     for (text, place, words) in [
         ("permit(principal, action, resource)", "t.cedar:1:36: ", "unexpected end of input"),
-        ("permit(principal, action, resource);\npermit(principal action, resource);", "t.cedar:2:18: ", "unexpected token `action`"),
+        (
+            "permit(principal, action, resource);\npermit(principal action, resource);",
+            "t.cedar:2:18: ",
+            "unexpected token `action`",
+        ),
         ("permit(principal, action, resource) when { principal.email == \"x\" };", "t.cedar:1:44: ", "email"),
         ("permit(principal, action, resource) when { resource.account == 1 };", "t.cedar:1:", "types"),
         ("permit(principal, action, resource) when { context.parameters.X == \"a\" };", "t.cedar:1:44: ", "X"),
-        ("permit(principal, action, resource) when { principal.getTag(\"x\").contains(\"y\") };", "t.cedar:1:44: ", "tag"),
+        (
+            "permit(principal, action, resource) when { principal.getTag(\"x\").contains(\"y\") };",
+            "t.cedar:1:44: ",
+            "tag",
+        ),
         ("permit(principal is User, action, resource);", "t.cedar:1:", "User"),
         ("permit(principal, action, resource in AWS::Bucket::\"b\");", "t.cedar:1:", "AWS::Bucket"),
         ("permit(principal, action, resource) when { context.process.name == \"x\" };", "t.cedar:1:", "name"),
@@ -432,11 +450,17 @@ fn cedars_own_findings_have_a_place_too() {
 #[test]
 fn all_errors_of_all_files_are_told_at_once() {
     let sources = [
-        ("a.cedar", "permit(principal, action == AWS::Action::\"s3:X\", resource);\n@idd(\"x\") permit(principal, action, resource);"),
+        (
+            "a.cedar",
+            "permit(principal, action == AWS::Action::\"s3:X\", resource);\n@idd(\"x\") permit(principal, action, resource);",
+        ),
         ("b.cedar", "permit("),
     ];
     let errors = PolicySet::from_sources(&sources, Mode::Enforce, catalog()).unwrap_err();
-    assert_eq!(errors.iter().map(|e| (e.file.as_str(), e.line)).collect::<Vec<_>>(), [("a.cedar", 1), ("a.cedar", 2), ("b.cedar", 1)]);
+    assert_eq!(
+        errors.iter().map(|e| (e.file.as_str(), e.line)).collect::<Vec<_>>(),
+        [("a.cedar", 1), ("a.cedar", 2), ("b.cedar", 1)]
+    );
 }
 
 #[test]
@@ -481,10 +505,15 @@ fn loads_a_directory_in_the_order_of_names() {
     let set = dir.load().unwrap();
     assert_eq!(set.mode(), Mode::Observe);
     assert_eq!(set.len(), 3);
-    let listed: Vec<_> = set.summaries().map(|s| (s.id.to_owned(), s.line, s.forbids, s.description.is_some())).collect();
+    let listed: Vec<_> =
+        set.summaries().map(|s| (s.id.to_owned(), s.line, s.forbids, s.description.is_some())).collect();
     assert_eq!(
         listed,
-        [("10-a.cedar#1".into(), 1, true, false), ("x".into(), 3, true, false), ("20-b.cedar#1".into(), 1, false, true)]
+        [
+            ("10-a.cedar#1".into(), 1, true, false),
+            ("x".into(), 3, true, false),
+            ("20-b.cedar#1".into(), 1, false, true)
+        ]
     );
     dir.put("30-c.cedar", [0xff, 0xfe]);
     dir.put("40-d.cedar", vec![b' '; (MAX_FILE + 1) as usize]);
@@ -506,7 +535,8 @@ fn the_shipped_policies_do_what_they_say() {
     for catalog in [catalog(), Arc::new(AnyAction)] {
         let policies = PolicySet::load(&dir, Mode::Enforce, catalog).unwrap_or_else(|e| panic!("{e:#?}"));
         assert!(policies.warnings().is_empty(), "{:?}", policies.warnings());
-        let person = |groups: &[&str]| Principal { groups: groups.iter().map(|g| (*g).to_owned()).collect(), ..alice() };
+        let person =
+            |groups: &[&str]| Principal { groups: groups.iter().map(|g| (*g).to_owned()).collect(), ..alice() };
         let demo = "arn:aws:s3:::tollgate-demo/x";
         for (who, action, resource, expected) in [
             (Principal::unidentified(), "sts:GetCallerIdentity", "*", "unidentified"),

@@ -73,29 +73,66 @@ fn contradiction(connection: &Connection, kind: &str, body: &str) -> rusqlite::R
         "intent" => {
             let sql = "SELECT action, decision, subject, session, host, target, method, reason, parameters, resources FROM exchange WHERE id = ?1";
             let row: Option<Vec<String>> = row(connection, sql, params![value["id"].as_i64()], 10)?;
-            let fields = ["action", "decision", "subject", "session", "host", "target", "method", "reason", "parameters", "resources"];
+            let fields = [
+                "action",
+                "decision",
+                "subject",
+                "session",
+                "host",
+                "target",
+                "method",
+                "reason",
+                "parameters",
+                "resources",
+            ];
             let same = row.is_some_and(|row| fields.iter().zip(&row).all(|(f, r)| value[*f].as_str() == Some(r)));
             if same { None } else { differs("exchange") }
         }
         "outcome" => {
-            let row = row(connection, "SELECT CAST(status AS TEXT), CAST(bytes_sent AS TEXT), CAST(bytes_received AS TEXT) FROM exchange WHERE id = ?1", params![value["id"].as_i64()], 3)?;
-            let same = row.is_some_and(|row| ["status", "bytes_sent", "bytes_received"].iter().zip(&row).all(|(f, r)| value[*f].to_string() == *r));
+            let row = row(
+                connection,
+                "SELECT CAST(status AS TEXT), CAST(bytes_sent AS TEXT), CAST(bytes_received AS TEXT) FROM exchange WHERE id = ?1",
+                params![value["id"].as_i64()],
+                3,
+            )?;
+            let same = row.is_some_and(|row| {
+                ["status", "bytes_sent", "bytes_received"]
+                    .iter()
+                    .zip(&row)
+                    .all(|(f, r)| r.parse().is_ok_and(|r: i64| value[*f] == r))
+            });
             if same { None } else { differs("exchange") }
         }
         "session" => {
-            let row = row(connection, "SELECT subject, name, command FROM session WHERE id = ?1", params![value["id"].as_str()], 3)?;
-            let same = row.is_some_and(|row| ["subject", "name", "command"].iter().zip(&row).all(|(f, r)| value[*f].as_str() == Some(r)));
+            let row = row(
+                connection,
+                "SELECT subject, name, command FROM session WHERE id = ?1",
+                params![value["id"].as_str()],
+                3,
+            )?;
+            let same = row.is_some_and(|row| {
+                ["subject", "name", "command"].iter().zip(&row).all(|(f, r)| value[*f].as_str() == Some(r))
+            });
             if same { None } else { differs("session") }
         }
         "event" => {
             let row = row(connection, "SELECT fields FROM event WHERE id = ?1", params![value["id"].as_i64()], 1)?;
-            if row.is_some_and(|row| row[0] == value["fields"].as_str().unwrap_or_default()) { None } else { differs("event") }
+            if row.is_some_and(|row| row[0] == value["fields"].as_str().unwrap_or_default()) {
+                None
+            } else {
+                differs("event")
+            }
         }
         _ => None,
     })
 }
 
-fn row(connection: &Connection, sql: &str, params: impl rusqlite::Params, columns: usize) -> rusqlite::Result<Option<Vec<String>>> {
+fn row(
+    connection: &Connection,
+    sql: &str,
+    params: impl rusqlite::Params,
+    columns: usize,
+) -> rusqlite::Result<Option<Vec<String>>> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params)?;
     match rows.next()? {

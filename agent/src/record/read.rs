@@ -90,7 +90,11 @@ impl Reader {
 
     /// Sessions, the newest first; `state` filters.
     pub fn sessions(&self, state: Option<&str>, limit: u32) -> Result<Vec<SessionSummary>, RecordError> {
-        self.all(&format!("{SESSIONS} WHERE ?1 IS NULL OR s.state = ?1 ORDER BY s.started DESC LIMIT ?2"), params![state, limit], session)
+        self.all(
+            &format!("{SESSIONS} WHERE ?1 IS NULL OR s.state = ?1 ORDER BY s.started DESC LIMIT ?2"),
+            params![state, limit],
+            session,
+        )
     }
 
     pub fn session(&self, id: &str) -> Result<Option<SessionSummary>, RecordError> {
@@ -110,7 +114,13 @@ impl Reader {
             params![filter.kind, filter.session, filter.after, filter.limit],
             |r| {
                 let fields: String = r.get(4)?;
-                Ok(EventRow { id: r.get(0)?, at: r.get(1)?, kind: r.get(2)?, session: r.get(3)?, fields: serde_json::from_str(&fields).unwrap_or_default() })
+                Ok(EventRow {
+                    id: r.get(0)?,
+                    at: r.get(1)?,
+                    kind: r.get(2)?,
+                    session: r.get(3)?,
+                    fields: serde_json::from_str(&fields).unwrap_or_default(),
+                })
             },
         )?;
         rows.reverse();
@@ -122,7 +132,12 @@ impl Reader {
         super::verify(&self.0)
     }
 
-    fn all<T>(&self, sql: &str, params: impl rusqlite::Params, row: impl Fn(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>, RecordError> {
+    fn all<T>(
+        &self,
+        sql: &str,
+        params: impl rusqlite::Params,
+        row: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, RecordError> {
         let mut statement = self.0.prepare_cached(sql).map_err(read)?;
         let rows = statement.query_map(params, |r| row(r)).map_err(read)?;
         rows.collect::<rusqlite::Result<_>>().map_err(read)
@@ -133,7 +148,8 @@ const SESSIONS: &str = "SELECT s.id, s.name, s.issuer, s.subject, s.uid, s.comma
     (SELECT count(*) FROM exchange e WHERE e.session = s.id),
     (SELECT count(*) FROM exchange e WHERE e.session = s.id AND e.decision IN ('deny', 'refuse')) FROM session s";
 
-const EXCHANGE: &str = "id, session, subject, started, pid, exe, host, method, target, action, operation, resources, region, parameters,
+const EXCHANGE: &str =
+    "id, session, subject, started, pid, exe, host, method, target, action, operation, resources, region, parameters,
     decision, policies, reason, observed, status, request_id, bytes_sent, bytes_received, ended, error";
 
 fn session(r: &Row<'_>) -> rusqlite::Result<SessionSummary> {

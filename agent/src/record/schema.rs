@@ -80,13 +80,16 @@ pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, Re
     connection
         .execute_batch(&format!("PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA busy_timeout = 5000; PRAGMA wal_autocheckpoint = 4000;"))
         .map_err(|e| failed(e.to_string()))?;
-    let taken: i64 = connection.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(|e| failed(e.to_string()))?;
+    let taken: i64 =
+        connection.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(|e| failed(e.to_string()))?;
     let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
     if taken > known {
         return Err(RecordError::Newer { path: path.into(), found: taken, known });
     }
     for (n, step) in STEPS.iter().enumerate().skip(usize::try_from(taken).unwrap_or(0)) {
-        connection.execute_batch(&format!("BEGIN; {step} PRAGMA user_version = {}; COMMIT;", n + 1)).map_err(|e| failed(e.to_string()))?;
+        connection
+            .execute_batch(&format!("BEGIN; {step} PRAGMA user_version = {}; COMMIT;", n + 1))
+            .map_err(|e| failed(e.to_string()))?;
     }
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)

@@ -53,8 +53,10 @@ impl Store {
         let connection = schema::open(path, durability)?;
         let failed = |e: rusqlite::Error| RecordError::Open { path: path.into(), message: e.to_string() };
         let head = chain::head(&connection).map_err(failed)?;
-        let last: i64 = connection.query_row("SELECT coalesce(max(id), 0) FROM exchange", [], |r| r.get(0)).map_err(failed)?;
-        let last_event: i64 = connection.query_row("SELECT coalesce(max(id), 0) FROM event", [], |r| r.get(0)).map_err(failed)?;
+        let last: i64 =
+            connection.query_row("SELECT coalesce(max(id), 0) FROM exchange", [], |r| r.get(0)).map_err(failed)?;
+        let last_event: i64 =
+            connection.query_row("SELECT coalesce(max(id), 0) FROM event", [], |r| r.get(0)).map_err(failed)?;
         let open: Vec<i64> = {
             let mut statement = connection.prepare("SELECT id FROM exchange WHERE ended IS NULL").map_err(failed)?;
             let ids = statement.query_map([], |r| r.get(0)).map_err(failed)?;
@@ -233,7 +235,8 @@ impl Writer {
     }
 
     fn outcome(&mut self, id: ExchangeId, o: &Outcome) -> rusqlite::Result<()> {
-        let (sent, received) = (i64::try_from(o.bytes_sent).unwrap_or(i64::MAX), i64::try_from(o.bytes_received).unwrap_or(i64::MAX));
+        let (sent, received) =
+            (i64::try_from(o.bytes_sent).unwrap_or(i64::MAX), i64::try_from(o.bytes_received).unwrap_or(i64::MAX));
         self.connection
             .prepare_cached("UPDATE exchange SET status = ?2, request_id = ?3, bytes_sent = ?4, bytes_received = ?5, ended = ?6, error = ?7 WHERE id = ?1")?
             .execute(params![id.0, o.status, o.request_id, sent, received, micros(o.ended), o.error])?;
@@ -262,11 +265,15 @@ impl Writer {
 
     fn event(&mut self, at: SystemTime, event: &Event) -> rusqlite::Result<()> {
         self.event += 1;
-        let fields = serde_json::to_string(&event.fields().into_iter().collect::<std::collections::BTreeMap<_, _>>()).unwrap_or_default();
+        let fields = serde_json::to_string(&event.fields().into_iter().collect::<std::collections::BTreeMap<_, _>>())
+            .unwrap_or_default();
         self.connection
             .prepare_cached("INSERT INTO event (id, at, kind, session, fields) VALUES (?1, ?2, ?3, ?4, ?5)")?
             .execute(params![self.event, micros(at), event.kind.name(), event.session, fields])?;
-        self.link("event", &serde_json::json!({ "id": self.event, "at": micros(at), "kind": event.kind.name(), "fields": fields }))
+        self.link(
+            "event",
+            &serde_json::json!({ "id": self.event, "at": micros(at), "kind": event.kind.name(), "fields": fields }),
+        )
     }
 
     fn link(&mut self, kind: &str, body: &serde_json::Value) -> rusqlite::Result<()> {
@@ -284,7 +291,9 @@ impl Writer {
 fn answer(write: Write, result: Result<(), RecordError>) {
     match write {
         // A waiter that has gone away needs no answer.
-        Write::Intent(_, _, a) | Write::OpenSession(_, a) | Write::EndSession(_, _, _, a) | Write::Flush(a) => drop(a.send(result)),
+        Write::Intent(_, _, a) | Write::OpenSession(_, a) | Write::EndSession(_, _, _, a) | Write::Flush(a) => {
+            drop(a.send(result))
+        }
         Write::Outcome(..) | Write::Event(..) => {
             if let Err(e) = result {
                 tracing::error!("{e}");

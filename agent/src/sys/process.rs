@@ -37,7 +37,8 @@ pub fn default_signal(signal: nix::sys::signal::Signal) -> io::Result<()> {
 pub fn drop_capabilities(numbers: &[u8]) -> io::Result<()> {
     for &number in numbers {
         // SAFETY: integers only. EINVAL: the kernel does not know this capability, so nobody has it.
-        if let Err(e) = check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), 0, 0, 0) }.into())
+        let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), 0, 0, 0) };
+        if let Err(e) = check(dropped.into())
             && e.raw_os_error() != Some(libc::EINVAL)
         {
             return Err(e);

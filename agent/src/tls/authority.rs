@@ -10,8 +10,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -72,7 +72,8 @@ impl Authority {
     }
 
     fn open(dir: &Path) -> Result<Self, TlsError> {
-        let (root_path, issuing_path, key_path) = (dir.join("root.pem"), dir.join("issuing.pem"), dir.join("issuing.key"));
+        let (root_path, issuing_path, key_path) =
+            (dir.join("root.pem"), dir.join("issuing.pem"), dir.join("issuing.key"));
         for private in [dir, &key_path] {
             let mode = fs::metadata(private).map_err(file("look at", private))?.permissions().mode() & 0o777;
             if mode & 0o077 != 0 && private == key_path {
@@ -84,7 +85,8 @@ impl Authority {
         let (root_pem, issuing_pem) = (read(&root_path)?, read(&issuing_path)?);
         let key = KeyPair::from_pem(&read(&key_path)?).map_err(|e| damaged(&key_path, e.to_string()))?;
         CertificateDer::from_pem_slice(root_pem.as_bytes()).map_err(|e| damaged(&root_path, e.to_string()))?;
-        let issuing = CertificateDer::from_pem_slice(issuing_pem.as_bytes()).map_err(|e| damaged(&issuing_path, e.to_string()))?;
+        let issuing = CertificateDer::from_pem_slice(issuing_pem.as_bytes())
+            .map_err(|e| damaged(&issuing_path, e.to_string()))?;
         let issuer = Issuer::from_ca_cert_der(&issuing, key).map_err(|e| damaged(&issuing_path, e.to_string()))?;
         let leaf_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         Ok(Self { root_pem, root_path, issuing, issuer, leaf_key })
@@ -101,7 +103,10 @@ impl Authority {
     }
 
     /// A leaf for one name, with its chain, and its key.
-    pub(super) fn issue(&self, name: &str) -> Result<(Vec<CertificateDer<'static>>, PrivatePkcs8KeyDer<'static>), TlsError> {
+    pub(super) fn issue(
+        &self,
+        name: &str,
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivatePkcs8KeyDer<'static>), TlsError> {
         let mut params = CertificateParams::new(vec![name.to_owned()])?;
         params.distinguished_name = DistinguishedName::new();
         // The common name is for people; 64 characters is all it may have.
@@ -164,7 +169,8 @@ fn constraints() -> NameConstraints {
 }
 
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TlsError> {
-    let mut out = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(file("create", path))?;
+    let mut out =
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(file("create", path))?;
     out.write_all(bytes).and_then(|()| out.sync_all()).map_err(file("write", path))?;
     // The mode given at creation is cut by the umask.
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(file("set the mode of", path))

@@ -12,7 +12,12 @@ use super::{Bind, Facts, Prepared, TrustError, file, own, write};
 /// Files of `~/.aws` that are replaced or hidden; the rest is shown as it is.
 const OURS: &[&str] = &["config", "credentials"];
 
-pub(super) fn prepare(facts: &Facts<'_>, home: &Path, bundle: &Path, prepared: &mut Prepared) -> Result<(), TrustError> {
+pub(super) fn prepare(
+    facts: &Facts<'_>,
+    home: &Path,
+    bundle: &Path,
+    prepared: &mut Prepared,
+) -> Result<(), TrustError> {
     let there = fs::metadata(home).map_err(file("look at", home))?;
     // A bind needs a mount point; making one in somebody else's directory is not ours to do.
     if !there.is_dir() || (there.uid() != facts.uid && facts.uid != 0) {
@@ -36,7 +41,9 @@ pub(super) fn prepare(facts: &Facts<'_>, home: &Path, bundle: &Path, prepared: &
     write(&config, merge(&text, facts.region, bundle).as_bytes())?;
     own(&config, facts)?;
     prepared.binds.push(Bind { source: ours.clone(), target: theirs.clone(), read_only: false });
-    for entry in fs::read_dir(&theirs).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(file("read", &theirs))? {
+    for entry in
+        fs::read_dir(&theirs).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(file("read", &theirs))?
+    {
         let name = entry.file_name();
         let kind = entry.file_type().map_err(file("look at", &theirs))?;
         if OURS.iter().any(|o| name == *o) || !kind.is_dir() {
@@ -66,7 +73,8 @@ fn merge(text: &str, region: &str, bundle: &Path) -> String {
     if !sections.iter().any(|(name, _)| is_default(name)) {
         sections.push(("default".into(), Vec::new()));
     }
-    let mut merged = String::from("# Made by Tollgate for this session: the user's own settings, with its region and roots.\n");
+    let mut merged =
+        String::from("# Made by Tollgate for this session: the user's own settings, with its region and roots.\n");
     for (name, lines) in sections {
         if !name.is_empty() {
             merged.push_str(&format!("[{name}]\n"));

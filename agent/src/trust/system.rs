@@ -56,7 +56,12 @@ fn hashed(facts: &Facts<'_>, binds: &mut Vec<Bind>) -> Result<(), TrustError> {
     }
     // The hash is of OpenSSL's own canonical form of the name; only OpenSSL can be trusted to make it.
     let root = facts.dir.join("root.pem");
-    let output = Command::new("openssl").args(["x509", "-noout", "-subject_hash", "-in"]).arg(&root).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output();
+    let output = Command::new("openssl")
+        .args(["x509", "-noout", "-subject_hash", "-in"])
+        .arg(&root)
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .output();
     let Some(hash) = output.ok().filter(|o| o.status.success()).and_then(|o| String::from_utf8(o.stdout).ok()) else {
         tracing::info!("there is no openssl command, so clients that look roots up by hash will not trust Tollgate's");
         return Ok(());

@@ -52,7 +52,11 @@ impl Moto {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
         let end = Instant::now() + Duration::from_secs(60);
         while TcpStream::connect(address).await.is_err() {
-            ensure!(Instant::now() < end, "moto did not listen within a minute; see `{}`", dir.join("moto.log").display());
+            ensure!(
+                Instant::now() < end,
+                "moto did not listen within a minute; see `{}`",
+                dir.join("moto.log").display()
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(Self { address, _process: process })
@@ -92,7 +96,8 @@ impl Moto {
 }
 
 fn element(xml: &str, name: &str) -> anyhow::Result<String> {
-    let (_, rest) = xml.split_once(&format!("<{name}>")).with_context(|| format!("moto's answer has no `{name}`: {xml}"))?;
+    let (_, rest) =
+        xml.split_once(&format!("<{name}>")).with_context(|| format!("moto's answer has no `{name}`: {xml}"))?;
     let (text, _) = rest.split_once('<').context("moto's answer ends early")?;
     Ok(text.to_owned())
 }

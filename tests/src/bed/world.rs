@@ -30,7 +30,8 @@ pub async fn serve(ca: &Ca, log: &Path) -> anyhow::Result<()> {
     let tls = ca.server(&names, &[b"http/1.1"])?;
     for address in [IpAddr::from(AWS_V4), IpAddr::from(WEB_V4), IpAddr::from(AWS_V6)] {
         for port in [443, 80, 8443] {
-            let listener = TcpListener::bind((address, port)).await.with_context(|| format!("binding {address}:{port}"))?;
+            let listener =
+                TcpListener::bind((address, port)).await.with_context(|| format!("binding {address}:{port}"))?;
             let (tls, log) = (tls.clone(), log.clone());
             tokio::spawn(async move {
                 while let Ok((stream, peer)) = listener.accept().await {
@@ -39,7 +40,8 @@ pub async fn serve(ca: &Ca, log: &Path) -> anyhow::Result<()> {
             });
         }
         for port in [443, 53] {
-            let socket = UdpSocket::bind((address, port)).await.with_context(|| format!("binding UDP {address}:{port}"))?;
+            let socket =
+                UdpSocket::bind((address, port)).await.with_context(|| format!("binding UDP {address}:{port}"))?;
             let log = log.clone();
             tokio::spawn(async move {
                 let mut buffer = [0u8; 2048];

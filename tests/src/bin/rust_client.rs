@@ -104,11 +104,11 @@ mod ec2 {
     use aws_runtime::auth::sigv4::{SCHEME_ID, SigV4AuthScheme};
     use aws_smithy_runtime::client::identity::IdentityCache;
     use aws_smithy_runtime::client::orchestrator::operation::Operation;
-    use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
     use aws_smithy_runtime_api::client::auth::static_resolver::StaticAuthSchemeOptionResolver;
     use aws_smithy_runtime_api::client::auth::{
         AuthSchemeOptionResolverParams, SharedAuthScheme, SharedAuthSchemeOptionResolver,
     };
+    use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
     use aws_smithy_runtime_api::client::identity::SharedIdentityResolver;
     use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
     use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder;
@@ -138,7 +138,9 @@ mod ec2 {
             .operation_name("DescribeInstances")
             .behavior_version(BehaviorVersion::latest())
             .endpoint_url(&format!("https://ec2.{region}.amazonaws.com"))
-            .runtime_plugin(StaticRuntimePlugin::new().with_config(settings.freeze()).with_runtime_components(components))
+            .runtime_plugin(
+                StaticRuntimePlugin::new().with_config(settings.freeze()).with_runtime_components(components),
+            )
             .serializer(|(): ()| {
                 let body = "Action=DescribeInstances&Version=2016-11-15";
                 let mut request = HttpRequest::new(SdkBody::from(body));

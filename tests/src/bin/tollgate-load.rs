@@ -103,14 +103,20 @@ fn main() -> anyhow::Result<()> {
     let one = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     match Cli::parse().verb {
         Verb::Certs { dir } => server::write_certificates(&dir),
-        Verb::Serve { listen, accept, certs } => {
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(server::serve(listen, accept, &certs))
-        }
+        Verb::Serve { listen, accept, certs } => tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?
+            .block_on(server::serve(listen, accept, &certs)),
         Verb::Small { target, connections, seconds } => {
             print(&one()?.block_on(small::run(&target.into(), connections, Duration::from_secs_f64(seconds)))?)
         }
-        Verb::Bulk { direction, target, bytes, payload } => print(&one()?.block_on(bulk::run(&target.into(), direction, payload, bytes))?),
-        Verb::Connect { to, ca, samples, pause } => print(&connect::run(to, ca.as_deref(), samples, Duration::from_micros(pause))?),
+        Verb::Bulk { direction, target, bytes, payload } => {
+            print(&one()?.block_on(bulk::run(&target.into(), direction, payload, bytes))?)
+        }
+        Verb::Connect { to, ca, samples, pause } => {
+            print(&connect::run(to, ca.as_deref(), samples, Duration::from_micros(pause))?)
+        }
         Verb::Idle { target, connections, hold } => one()?.block_on(async {
             let held = idle::open(&target.into(), connections).await?;
             print(&held.report)?;

@@ -22,7 +22,10 @@ const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
 pub enum Source {
     /// The instance metadata service, version 2.
     Imds,
-    Fixed { access_key_id: String, secret: String },
+    Fixed {
+        access_key_id: String,
+        secret: String,
+    },
 }
 
 impl FromStr for Source {
@@ -49,11 +52,13 @@ impl Source {
         match self {
             Self::Fixed { access_key_id, secret } => Ok(Credentials::new(access_key_id, secret, None, None, "fixed")),
             Self::Imds => {
-                let token = ask(Method::PUT, "/latest/api/token", ("x-aws-ec2-metadata-token-ttl-seconds", "21600")).await?;
+                let token =
+                    ask(Method::PUT, "/latest/api/token", ("x-aws-ec2-metadata-token-ttl-seconds", "21600")).await?;
                 let with = ("x-aws-ec2-metadata-token", token.trim());
                 let role = ask(Method::GET, ROLES, with).await?;
                 let role = role.lines().next().context("the metadata service names no role")?;
-                let found: RoleCredentials = serde_json::from_str(&ask(Method::GET, &format!("{ROLES}{role}"), with).await?)?;
+                let found: RoleCredentials =
+                    serde_json::from_str(&ask(Method::GET, &format!("{ROLES}{role}"), with).await?)?;
                 Ok(Credentials::new(found.access_key_id, found.secret_access_key, Some(found.token), None, "imds"))
             }
         }
@@ -61,7 +66,8 @@ impl Source {
 }
 
 async fn ask(method: Method, path: &str, header: (&str, &str)) -> anyhow::Result<String> {
-    let stream = TcpStream::connect(SocketAddr::from(METADATA)).await.context("cannot connect to the metadata service")?;
+    let stream =
+        TcpStream::connect(SocketAddr::from(METADATA)).await.context("cannot connect to the metadata service")?;
     let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let task = tokio::spawn(connection);
     let request = Request::builder()

@@ -2,8 +2,8 @@
 //!
 //! Owns them until dropped.
 
-use hyper::client::conn::http1::SendRequest;
 use http_body_util::BodyExt as _;
+use hyper::client::conn::http1::SendRequest;
 use serde::Serialize;
 
 use super::request::{self, Body};

@@ -6,7 +6,8 @@ use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{
-    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings, UriPathNormalizationMode, sign,
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings, UriPathNormalizationMode,
+    sign,
 };
 use aws_sigv4::sign::v4;
 use aws_smithy_runtime_api::client::identity::Identity;
@@ -41,7 +42,9 @@ impl Signed {
 
 /// `dynamodb:GetItem` for the item of that number, like the JavaScript and Python SDKs send it.
 pub fn get_item(credentials: &Credentials, number: usize) -> anyhow::Result<Signed> {
-    let body = format!(r#"{{"TableName":"bench-table","Key":{{"pk":{{"S":"customer-{number:06}"}},"sk":{{"S":"profile"}}}},"ConsistentRead":true}}"#);
+    let body = format!(
+        r#"{{"TableName":"bench-table","Key":{{"pk":{{"S":"customer-{number:06}"}},"sk":{{"S":"profile"}}}},"ConsistentRead":true}}"#
+    );
     let request = Request::builder()
         .method("POST")
         .uri("/")
@@ -56,7 +59,11 @@ pub fn get_item(credentials: &Credentials, number: usize) -> anyhow::Result<Sign
 
 /// `s3:GetObject` of an object of that many bytes; the upstream reads the size from the key.
 pub fn get_object(credentials: &Credentials, bytes: u64) -> anyhow::Result<Signed> {
-    let request = Request::builder().method("GET").uri(format!("/objects/{bytes}")).header("host", BULK_HOST).header("user-agent", "tollgate-load/0.1");
+    let request = Request::builder()
+        .method("GET")
+        .uri(format!("/objects/{bytes}"))
+        .header("host", BULK_HOST)
+        .header("user-agent", "tollgate-load/0.1");
     signed(credentials, "s3", BULK_HOST, request, Bytes::new(), Some(SignableBody::Bytes(b"")))
 }
 
@@ -99,11 +106,18 @@ fn signed(
         settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
     }
     let identity = Identity::from(credentials.clone());
-    let params =
-        v4::SigningParams::builder().identity(&identity).region(REGION).name(service).time(SystemTime::now()).settings(settings).build()?.into();
+    let params = v4::SigningParams::builder()
+        .identity(&identity)
+        .region(REGION)
+        .name(service)
+        .time(SystemTime::now())
+        .settings(settings)
+        .build()?
+        .into();
     let headers = request.headers().iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
     let uri = format!("https://{host}{}", request.uri());
-    let signable = SignableRequest::new(request.method().as_str(), uri, headers, payload.unwrap_or(SignableBody::Bytes(&body)))?;
+    let signable =
+        SignableRequest::new(request.method().as_str(), uri, headers, payload.unwrap_or(SignableBody::Bytes(&body)))?;
     let (instructions, _) = sign(signable, &params)?.into_parts();
     instructions.apply_to_request_http1x(&mut request);
     let (parts, ()) = request.into_parts();
@@ -120,7 +134,10 @@ mod tests {
 
     #[test]
     fn requests_are_signed_for_their_service() {
-        for (request, scope) in [(get_item(&keys(), 7), "/us-east-1/dynamodb/aws4_request"), (get_object(&keys(), 7), "/us-east-1/s3/aws4_request")] {
+        for (request, scope) in [
+            (get_item(&keys(), 7), "/us-east-1/dynamodb/aws4_request"),
+            (get_object(&keys(), 7), "/us-east-1/s3/aws4_request"),
+        ] {
             let request = request.unwrap().request();
             let authorization = request.headers()["authorization"].to_str().unwrap();
             assert!(authorization.contains(scope), "{authorization}");

@@ -105,7 +105,10 @@ impl Answers {
                 }
                 let headers = response.headers_mut();
                 headers.insert("content-type", HeaderValue::from_static("application/x-amz-json-1.0"));
-                headers.insert("x-amzn-requestid", HeaderValue::from_static("BENCH0000000000000000000000000000000000000000000000"));
+                headers.insert(
+                    "x-amzn-requestid",
+                    HeaderValue::from_static("BENCH0000000000000000000000000000000000000000000000"),
+                );
                 headers.insert("x-amz-crc32", HeaderValue::from_static("1234567890"));
                 response
             }
@@ -130,7 +133,8 @@ impl Answers {
 
     /// Reads an upload and says how long it was, without the chunks' envelope.
     async fn sink(&self, request: Request<Incoming>) -> Response<Answer> {
-        let number = |name| request.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok()?.parse::<u64>().ok());
+        let number =
+            |name| request.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok()?.parse::<u64>().ok());
         let (decoded, length) = (number("x-amz-decoded-content-length"), number("content-length"));
         let mut body = request.into_body();
         let mut read = 0;

@@ -44,7 +44,8 @@ struct Tally {
 
 pub async fn run(target: &Target, connections: usize, length: Duration) -> anyhow::Result<Report> {
     let credentials = target.credentials.load().await?;
-    let requests: Rc<Vec<Signed>> = Rc::new((0..DISTINCT).map(|n| request::get_item(&credentials, n)).collect::<Result<_, _>>()?);
+    let requests: Rc<Vec<Signed>> =
+        Rc::new((0..DISTINCT).map(|n| request::get_item(&credentials, n)).collect::<Result<_, _>>()?);
     let tls = transport::tls(&target.ca)?;
     let tally = Rc::new(RefCell::new(Tally { samples: Vec::with_capacity(1 << 19), ..Tally::default() }));
     let mut opened = Vec::with_capacity(connections);
@@ -81,7 +82,8 @@ pub async fn run(target: &Target, connections: usize, length: Duration) -> anyho
                     tally.uncounted += 1;
                 }
                 if tally.seen_key.is_empty() {
-                    tally.seen_key = parts.headers.get(SEEN_KEY).and_then(|v| v.to_str().ok()).unwrap_or("none").to_owned();
+                    tally.seen_key =
+                        parts.headers.get(SEEN_KEY).and_then(|v| v.to_str().ok()).unwrap_or("none").to_owned();
                 }
             }
         }));

@@ -29,7 +29,9 @@ pub struct Target {
 /// TLS that trusts the roots of a PEM file and offers HTTP/1.1, as the SDKs' clients for these services do.
 pub fn tls(ca: &Path) -> anyhow::Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
-    for cert in CertificateDer::pem_file_iter(ca).with_context(|| format!("cannot read roots from `{}`", ca.display()))? {
+    for cert in
+        CertificateDer::pem_file_iter(ca).with_context(|| format!("cannot read roots from `{}`", ca.display()))?
+    {
         roots.add(cert?)?;
     }
     let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
@@ -38,11 +40,18 @@ pub fn tls(ca: &Path) -> anyhow::Result<Arc<ClientConfig>> {
 }
 
 /// Connects, shakes hands, and leaves the connection to a task of its own.
-pub async fn open(address: SocketAddr, tls: Arc<ClientConfig>, host: &'static str) -> anyhow::Result<SendRequest<Body>> {
+pub async fn open(
+    address: SocketAddr,
+    tls: Arc<ClientConfig>,
+    host: &'static str,
+) -> anyhow::Result<SendRequest<Body>> {
     let stream = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
     stream.set_nodelay(true)?;
     let name = ServerName::try_from(host)?;
-    let stream = TlsConnector::from(tls).connect(name, stream).await.with_context(|| format!("no TLS with {address} for `{host}`"))?;
+    let stream = TlsConnector::from(tls)
+        .connect(name, stream)
+        .await
+        .with_context(|| format!("no TLS with {address} for `{host}`"))?;
     let (send, connection) = handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     Ok(send)

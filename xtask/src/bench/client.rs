@@ -44,7 +44,8 @@ pub struct Idle {
 
 /// Runs a client to its end and reads its report.
 pub fn report<T: DeserializeOwned>(command: &mut Command) -> anyhow::Result<T> {
-    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot start the load client")?;
+    let output =
+        command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot start the load client")?;
     if !output.status.success() {
         bail!("the load client ended with {}", output.status);
     }
@@ -59,7 +60,8 @@ pub struct Staying(Child);
 
 impl Staying {
     pub fn start<T: DeserializeOwned>(command: &mut Command) -> anyhow::Result<(Self, T)> {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start the load client")?;
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start the load client")?;
         let stdout = child.stdout.take().context("the load client has no output")?;
         let this = Self(child);
         let mut line = String::new();

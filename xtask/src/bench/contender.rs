@@ -50,7 +50,10 @@ impl fmt::Display for Kind {
 impl FromStr for Kind {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|k| k.to_string() == text).ok_or_else(|| format!("`{text}` is not one of direct, nginx, mitmproxy, tollgate"))
+        Self::ALL
+            .into_iter()
+            .find(|k| k.to_string() == text)
+            .ok_or_else(|| format!("`{text}` is not one of direct, nginx, mitmproxy, tollgate"))
     }
 }
 
@@ -93,7 +96,9 @@ impl Contender {
     pub fn start(kind: Kind, places: &Places, upstream: &Upstream) -> anyhow::Result<Self> {
         let ca = upstream.certs.join("ca.pem");
         let client = vec![places.load.display().to_string()];
-        let of = |server, to: &str, ca| anyhow::Ok(Self { kind, server, to: to.parse()?, ca, client, credentials: CLIENT_KEY });
+        let of = |server, to: &str, ca| {
+            anyhow::Ok(Self { kind, server, to: to.parse()?, ca, client, credentials: CLIENT_KEY })
+        };
         match kind {
             Kind::Direct => of(None, UPSTREAM, ca),
             Kind::Nginx => of(Some(nginx(places, upstream)?), NGINX, ca),
@@ -195,9 +200,22 @@ fn mitmproxy(places: &Places, upstream: &Upstream) -> anyhow::Result<Server> {
     let listen: SocketAddr = MITMPROXY.parse()?;
     let certs = upstream.certs.display();
     let mut command = Command::new(&places.mitmdump);
-    command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &dir).env("BENCH_HELD_KEY", HELD_KEY).env("BENCH_HELD_SECRET", HELD_SECRET);
-    command.args(["--quiet", "--mode", &format!("reverse:https://{UPSTREAM}"), "--listen-host", &listen.ip().to_string()]);
-    command.args(["--listen-port", &listen.port().to_string(), "--certs", &format!("*={certs}/server-both.pem"), "-s"]).arg(&script);
+    command
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", &dir)
+        .env("BENCH_HELD_KEY", HELD_KEY)
+        .env("BENCH_HELD_SECRET", HELD_SECRET);
+    command.args([
+        "--quiet",
+        "--mode",
+        &format!("reverse:https://{UPSTREAM}"),
+        "--listen-host",
+        &listen.ip().to_string(),
+    ]);
+    command
+        .args(["--listen-port", &listen.port().to_string(), "--certs", &format!("*={certs}/server-both.pem"), "-s"])
+        .arg(&script);
     for option in [
         format!("confdir={}", dir.display()),
         format!("ssl_verify_upstream_trusted_ca={certs}/ca.pem"),

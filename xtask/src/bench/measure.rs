@@ -119,7 +119,13 @@ pub struct Results {
     pub at_end: BTreeMap<Kind, f64>,
 }
 
-pub fn all(places: &Places, upstream: &Upstream, contenders: &[Contender], plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
+pub fn all(
+    places: &Places,
+    upstream: &Upstream,
+    contenders: &[Contender],
+    plan: &Plan,
+    results: &mut Results,
+) -> anyhow::Result<()> {
     for contender in contenders.iter().filter(|c| !c.pids().is_empty()) {
         say(&format!("memory of {}, fresh and with {} idle connections", contender.kind, plan.idle));
         results.memory.insert(contender.kind, memory(contender, plan)?);
@@ -144,7 +150,13 @@ pub fn all(places: &Places, upstream: &Upstream, contenders: &[Contender], plan:
                     continue;
                 }
                 let run = bulk(contender, transfer, plan)?;
-                say(&format!("round {round}: {} of {} MiB, {:9}: {:5.0} MB/s", transfer.name(), plan.bytes >> 20, contender.kind.to_string(), run.mb_per_second));
+                say(&format!(
+                    "round {round}: {} of {} MiB, {:9}: {:5.0} MB/s",
+                    transfer.name(),
+                    plan.bytes >> 20,
+                    contender.kind.to_string(),
+                    run.mb_per_second
+                ));
                 results.bulk.entry((contender.kind, transfer)).or_default().push(run);
             }
         }
@@ -179,7 +191,12 @@ fn connect(mut command: Command, samples: usize) -> anyhow::Result<Connect> {
 fn small(contender: &Contender, connections: usize, plan: &Plan) -> anyhow::Result<SmallRun> {
     let pids = contender.pids();
     let before = cpu_seconds(&pids);
-    let report: Small = client::report(contender.client(&["small"]).args(["--connections", &connections.to_string(), "--seconds", &plan.seconds.to_string()]))?;
+    let report: Small = client::report(contender.client(&["small"]).args([
+        "--connections",
+        &connections.to_string(),
+        "--seconds",
+        &plan.seconds.to_string(),
+    ]))?;
     let used = cpu_seconds(&pids) - before;
     check_key(contender, &report.seen_key)?;
     let requests = (report.requests + report.uncounted) as f64;
@@ -200,7 +217,8 @@ fn bulk(contender: &Contender, transfer: Transfer, plan: &Plan) -> anyhow::Resul
             }
             peak
         });
-        let report = client::report::<Bulk>(contender.client(transfer.verb()).args(["--bytes", &plan.bytes.to_string()]));
+        let report =
+            client::report::<Bulk>(contender.client(transfer.verb()).args(["--bytes", &plan.bytes.to_string()]));
         ended.store(true, Ordering::Relaxed);
         (report, watch.join().unwrap_or(f64::NAN))
     });
@@ -209,7 +227,11 @@ fn bulk(contender: &Contender, transfer: Transfer, plan: &Plan) -> anyhow::Resul
     check_key(contender, &report.seen_key)?;
     let gib = plan.bytes as f64 / f64::from(1 << 30);
     let proxied = !pids.is_empty();
-    Ok(BulkRun { mb_per_second: report.mb_per_second, cpu_per_gib: proxied.then_some(used / gib), resident: proxied.then_some((resident, peak)) })
+    Ok(BulkRun {
+        mb_per_second: report.mb_per_second,
+        cpu_per_gib: proxied.then_some(used / gib),
+        resident: proxied.then_some((resident, peak)),
+    })
 }
 
 fn memory(contender: &Contender, plan: &Plan) -> anyhow::Result<Memory> {
@@ -222,11 +244,17 @@ fn memory(contender: &Contender, plan: &Plan) -> anyhow::Result<Memory> {
     let warm = settled(&pids);
     first.finish()?;
     let mut command = contender.client(&["idle"]);
-    let (held, report) = Staying::start::<Idle>(command.args(["--connections", &plan.idle.to_string(), "--hold", "2"]))?;
+    let (held, report) =
+        Staying::start::<Idle>(command.args(["--connections", &plan.idle.to_string(), "--hold", "2"]))?;
     check_key(contender, &report.seen_key)?;
     let with_idle = settled(&pids);
     held.finish()?;
-    say(&format!("  {:.1} MiB fresh, {:.1} after a first request, {:.1} with them", fresh / 1024.0, warm / 1024.0, with_idle / 1024.0));
+    say(&format!(
+        "  {:.1} MiB fresh, {:.1} after a first request, {:.1} with them",
+        fresh / 1024.0,
+        warm / 1024.0,
+        with_idle / 1024.0
+    ));
     Ok(Memory { fresh, warm, with_idle, connections: plan.idle })
 }
 

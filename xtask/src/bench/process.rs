@@ -109,7 +109,8 @@ pub fn children(pid: u32) -> Vec<u32> {
 
 /// CPU seconds that the processes have used since they started.
 pub fn cpu_seconds(pids: &[u32]) -> f64 {
-    pids.iter().filter_map(|pid| ticks(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)).sum::<f64>() / TICKS
+    pids.iter().filter_map(|pid| ticks(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)).sum::<f64>()
+        / TICKS
 }
 
 /// User and system ticks of a `stat` line, whose second field may contain anything in brackets.

@@ -28,7 +28,13 @@ pub struct Profile {
 
 /// Samples the contender under load; `None` where `perf` is not there.
 pub fn of(contender: &Contender, work: &Path) -> anyhow::Result<Option<Profile>> {
-    if !Command::new("perf").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success()) {
+    if !Command::new("perf")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|s| s.success())
+    {
         say("no `perf` here, so no profile (Debian: linux-perf)");
         return Ok(None);
     }
@@ -36,7 +42,19 @@ pub fn of(contender: &Contender, work: &Path) -> anyhow::Result<Option<Profile>>
     let pids: Vec<_> = contender.pids().iter().map(ToString::to_string).collect();
     let data = work.join("perf.data");
     let mut perf = Command::new("perf")
-        .args(["record", "--quiet", "--event", "cpu-clock", "--freq", "399", "--call-graph", "dwarf,16384", "--pid", &pids.join(","), "--output"])
+        .args([
+            "record",
+            "--quiet",
+            "--event",
+            "cpu-clock",
+            "--freq",
+            "399",
+            "--call-graph",
+            "dwarf,16384",
+            "--pid",
+            &pids.join(","),
+            "--output",
+        ])
         .arg(&data)
         .args(["--", "sleep", SECONDS])
         .stdout(Stdio::null())
@@ -72,7 +90,11 @@ fn sorted(script: &str) -> Profile {
         shares.sort_by(|a, b| b.1.total_cmp(&a.1));
         shares
     };
-    Profile { samples, work: shares(work.into_iter().map(|(k, n)| (k.to_owned(), n)).collect()), rooms: shares(rooms.into_iter().collect()) }
+    Profile {
+        samples,
+        work: shares(work.into_iter().map(|(k, n)| (k.to_owned(), n)).collect()),
+        rooms: shares(rooms.into_iter().collect()),
+    }
 }
 
 /// Symbol and object of a line such as `    7f12 hyper::proto::h1::Conn::poll+0x10 (/usr/bin/tollgate)`.
@@ -88,7 +110,9 @@ fn kind(frames: &[(&str, &str)]) -> &'static str {
     if is_kernel(object) {
         let kernel: Vec<_> = frames.iter().take_while(|f| is_kernel(f.1)).map(|f| f.0).collect();
         let within = |names: &[&str]| kernel.iter().any(|s| names.iter().any(|n| s.contains(n)));
-        return if within(&["fsync", "fdatasync", "vfs_write", "vfs_read", "pwrite", "pread", "ext4", "jbd2"]) && !within(&["sock_"]) {
+        return if within(&["fsync", "fdatasync", "vfs_write", "vfs_read", "pwrite", "pread", "ext4", "jbd2"])
+            && !within(&["sock_"])
+        {
             "kernel: files"
         } else if within(&["sock_", "tcp_", "inet_"]) {
             "kernel: network"
@@ -108,7 +132,11 @@ fn kind(frames: &[(&str, &str)]) -> &'static str {
         return "clock";
     }
     if object.contains("libc") {
-        return if ["malloc", "free", "calloc", "realloc", "arena", "unlink_chunk"].iter().any(|n| symbol.contains(n)) { "allocator" } else { "libc: copying and comparing" };
+        return if ["malloc", "free", "calloc", "realloc", "arena", "unlink_chunk"].iter().any(|n| symbol.contains(n)) {
+            "allocator"
+        } else {
+            "libc: copying and comparing"
+        };
     }
     // Its C and assembly functions have names of every kind, but a wrapper with the library's name is near.
     if !symbol.contains("::") && frames.iter().take(8).any(|f| f.0.contains("aws_lc")) {
@@ -131,7 +159,10 @@ fn kind(frames: &[(&str, &str)]) -> &'static str {
         (&["tracing"], "tracing"),
     ];
     let name = symbol.trim_start_matches(['<', '_', '&']);
-    by_name.iter().find(|(starts, _)| starts.iter().any(|s| name.starts_with(s) || symbol.starts_with(s))).map_or("other", |(_, kind)| kind)
+    by_name
+        .iter()
+        .find(|(starts, _)| starts.iter().any(|s| name.starts_with(s) || symbol.starts_with(s)))
+        .map_or("other", |(_, kind)| kind)
 }
 
 fn is_kernel(object: &str) -> bool {
@@ -143,7 +174,8 @@ fn room(frames: &[(&str, &str)]) -> String {
     let found = frames.iter().find_map(|(symbol, _)| {
         let name = symbol.trim_start_matches(['<', '&']);
         let rest = name.strip_prefix("tollgate::")?;
-        let mut parts = rest.split("::").map(|p| p.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or(""));
+        let mut parts =
+            rest.split("::").map(|p| p.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or(""));
         let (first, second) = (parts.next()?, parts.next().unwrap_or(""));
         let module = second.chars().next().is_some_and(|c| c.is_ascii_lowercase()) && second.len() > 1;
         Some(if module { format!("{first}::{second}") } else { first.to_owned() })
@@ -175,8 +207,15 @@ mod tests {
             55d4 _int_malloc (/lib/libc.so.6)\n 55d5 <tollgate::policy::Decision as Clone>::clone (/x/tollgate)\n";
         let profile = sorted(script);
         assert_eq!(profile.samples, 3);
-        let names = |shares: &[(String, f64)]| shares.iter().map(|(n, _)| n.clone()).collect::<std::collections::BTreeSet<_>>();
-        assert_eq!(names(&profile.work), ["allocator", "cryptography (aws-lc)", "kernel: network"].map(String::from).into());
-        assert_eq!(names(&profile.rooms), ["gateway::upstream", "policy", "(TLS, no room on the stack)"].map(String::from).into());
+        let names =
+            |shares: &[(String, f64)]| shares.iter().map(|(n, _)| n.clone()).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(
+            names(&profile.work),
+            ["allocator", "cryptography (aws-lc)", "kernel: network"].map(String::from).into()
+        );
+        assert_eq!(
+            names(&profile.rooms),
+            ["gateway::upstream", "policy", "(TLS, no room on the stack)"].map(String::from).into()
+        );
     }
 }

@@ -33,7 +33,14 @@ const HOW: &str = "
   was unloaded. Indistinguishable is taken as: the median within 5 %.
 ";
 
-pub fn markdown(rows: &[Row], results: &Results, profile: Option<&Profile>, versions: &[String], plan: &Plan, took: Duration) -> String {
+pub fn markdown(
+    rows: &[Row],
+    results: &Results,
+    profile: Option<&Profile>,
+    versions: &[String],
+    plan: &Plan,
+    took: Duration,
+) -> String {
     let mut text = String::from(HEAD);
     for line in versions {
         let _ = writeln!(text, "- {line}");
@@ -65,7 +72,12 @@ fn table<'a>(text: &mut String, title: &str, rows: impl Iterator<Item = &'a Row>
         let ratio = row.ratio.map_or(String::new(), |r| r.to_string());
         let _ = write!(text, "| {} | {} {} | {against} | {ratio} |", row.name, row.value, row.unit);
         if targets {
-            let _ = write!(text, " {} | {} |", row.target.as_deref().unwrap_or(""), if row.met == Some(true) { "yes" } else { "**no**" });
+            let _ = write!(
+                text,
+                " {} | {} |",
+                row.target.as_deref().unwrap_or(""),
+                if row.met == Some(true) { "yes" } else { "**no**" }
+            );
         }
         text.push('\n');
     }
@@ -73,8 +85,15 @@ fn table<'a>(text: &mut String, title: &str, rows: impl Iterator<Item = &'a Row>
 
 /// What is worth reading of a profile.
 fn shares(text: &mut String, profile: &Profile) {
-    let _ = writeln!(text, "\n## Where Tollgate's time goes\nSmall requests, {} samples of the daemon's threads, by timer.", profile.samples);
-    for (title, shares) in [("what the processor does", &profile.work), ("the innermost room on the stack, with what it calls", &profile.rooms)] {
+    let _ = writeln!(
+        text,
+        "\n## Where Tollgate's time goes\nSmall requests, {} samples of the daemon's threads, by timer.",
+        profile.samples
+    );
+    for (title, shares) in [
+        ("what the processor does", &profile.work),
+        ("the innermost room on the stack, with what it calls", &profile.rooms),
+    ] {
         let _ = writeln!(text, "\n| {title} | share |\n|---|---:|");
         for (name, share) in shares.iter().filter(|(_, share)| *share >= 0.005) {
             let _ = writeln!(text, "| {name} | {:.1} % |", share * 100.0);

@@ -57,7 +57,8 @@ impl Row {
 
 /// All rows that the results allow.
 pub fn of(results: &Results, plan: &Plan) -> Vec<Row> {
-    let size = if plan.bytes >= 1 << 30 { format!("{} GiB", plan.bytes >> 30) } else { format!("{} MiB", plan.bytes >> 20) };
+    let size =
+        if plan.bytes >= 1 << 30 { format!("{} GiB", plan.bytes >> 30) } else { format!("{} MiB", plan.bytes >> 20) };
     let mut rows = Vec::new();
     small(results, &mut rows);
     bulk(results, &size, &mut rows);
@@ -67,7 +68,9 @@ pub fn of(results: &Results, plan: &Plan) -> Vec<Row> {
 }
 
 fn small(results: &Results, rows: &mut Vec<Row>) {
-    let figure = |kind, connections, of: fn(&SmallRun) -> Option<f64>| median(results.small.get(&(kind, connections))?.iter().filter_map(of));
+    let figure = |kind, connections, of: fn(&SmallRun) -> Option<f64>| {
+        median(results.small.get(&(kind, connections))?.iter().filter_map(of))
+    };
     let mut counts: Vec<_> = results.small.keys().map(|(_, n)| *n).collect();
     counts.sort_unstable();
     counts.dedup();
@@ -77,7 +80,11 @@ fn small(results: &Results, rows: &mut Vec<Row>) {
         let per_second = |kind| figure(kind, n, |r| Some(r.per_second));
         if let Some(ours) = per_second(Kind::Tollgate) {
             for whom in neighbours {
-                rows.push(Row::new(format!("small requests {at}"), ours, "requests/s").against(whom, per_second(whom), ours));
+                rows.push(Row::new(format!("small requests {at}"), ours, "requests/s").against(
+                    whom,
+                    per_second(whom),
+                    ours,
+                ));
             }
         }
         let per_cpu = |kind| figure(kind, n, |r| r.cpu_us.map(|us| 1e6 / us));
@@ -86,24 +93,43 @@ fn small(results: &Results, rows: &mut Vec<Row>) {
             let row = |whom| Row::new(name.clone(), ours, "requests/CPU-s").against(whom, per_cpu(whom), ours);
             rows.push(row(Kind::Nginx).goal(Goal::RatioAtLeast(0.5)));
             rows.push(row(Kind::Mitmproxy).goal(Goal::RatioAtLeast(20.0)));
-            rows.push(Row::new(format!("CPU of the proxy per small request, {at}"), 1e6 / ours, "µs").against(Kind::Nginx, per_cpu(Kind::Nginx).map(|t| 1e6 / t), 1e6 / ours));
+            rows.push(Row::new(format!("CPU of the proxy per small request, {at}"), 1e6 / ours, "µs").against(
+                Kind::Nginx,
+                per_cpu(Kind::Nginx).map(|t| 1e6 / t),
+                1e6 / ours,
+            ));
         }
-        for (label, of) in [("p50", (|r| Some(r.p50_us / 1e3)) as fn(&SmallRun) -> Option<f64>), ("p99", |r| Some(r.p99_us / 1e3))] {
+        for (label, of) in
+            [("p50", (|r| Some(r.p50_us / 1e3)) as fn(&SmallRun) -> Option<f64>), ("p99", |r| Some(r.p99_us / 1e3))]
+        {
             let latency = |kind| figure(kind, n, of);
             let Some(ours) = latency(Kind::Tollgate) else { continue };
             for whom in neighbours {
-                rows.push(Row::new(format!("small requests {at}, {label}"), ours, "ms").against(whom, latency(whom), ours));
+                rows.push(Row::new(format!("small requests {at}, {label}"), ours, "ms").against(
+                    whom,
+                    latency(whom),
+                    ours,
+                ));
             }
             if let Some(direct) = latency(Kind::Direct) {
-                let added = Row::new(format!("small requests {at}, added {label}"), ours - direct, "ms").against(Kind::Direct, None, ours);
+                let added = Row::new(format!("small requests {at}, added {label}"), ours - direct, "ms").against(
+                    Kind::Direct,
+                    None,
+                    ours,
+                );
                 rows.push(if n == 1 && label == "p50" { added.goal(Goal::ValueUnder(0.5)) } else { added });
             }
         }
         for kind in neighbours {
-            for (label, unit, value) in [("", "requests/s", per_second(kind)), (" per CPU-second", "requests/CPU-s", per_cpu(kind))] {
+            for (label, unit, value) in
+                [("", "requests/s", per_second(kind)), (" per CPU-second", "requests/CPU-s", per_cpu(kind))]
+            {
                 rows.extend(value.map(|v| Row::new(format!("small requests{label} {at}, {kind}"), v, unit)));
             }
-            let latency = [("p50", figure(kind, n, |r| Some(r.p50_us / 1e3))), ("p99", figure(kind, n, |r| Some(r.p99_us / 1e3)))];
+            let latency = [
+                ("p50", figure(kind, n, |r| Some(r.p50_us / 1e3))),
+                ("p99", figure(kind, n, |r| Some(r.p99_us / 1e3))),
+            ];
             for (label, value) in latency {
                 rows.extend(value.map(|v| Row::new(format!("small requests {at}, {label}, {kind}"), v, "ms")));
             }
@@ -112,7 +138,9 @@ fn small(results: &Results, rows: &mut Vec<Row>) {
 }
 
 fn bulk(results: &Results, size: &str, rows: &mut Vec<Row>) {
-    let figure = |kind, transfer, of: fn(&BulkRun) -> Option<f64>| median(results.bulk.get(&(kind, transfer))?.iter().filter_map(of));
+    let figure = |kind, transfer, of: fn(&BulkRun) -> Option<f64>| {
+        median(results.bulk.get(&(kind, transfer))?.iter().filter_map(of))
+    };
     for transfer in Transfer::ALL {
         let name = format!("{size} {}", transfer.name());
         let speed = |kind| figure(kind, transfer, |r| Some(r.mb_per_second));
@@ -124,7 +152,11 @@ fn bulk(results: &Results, size: &str, rows: &mut Vec<Row>) {
             }
         }
         if let Some(ours) = cpu(Kind::Tollgate) {
-            rows.push(Row::new(format!("{name}, CPU of the proxy per GiB"), ours, "s").against(Kind::Nginx, cpu(Kind::Nginx), ours));
+            rows.push(Row::new(format!("{name}, CPU of the proxy per GiB"), ours, "s").against(
+                Kind::Nginx,
+                cpu(Kind::Nginx),
+                ours,
+            ));
         }
         for kind in [Kind::Direct, Kind::Nginx, Kind::Mitmproxy] {
             rows.extend(speed(kind).map(|v| Row::new(format!("{name}, {kind}"), v, "MB/s")));
@@ -145,16 +177,34 @@ fn connect(results: &Results, rows: &mut Vec<Row>) {
     }
     if let Some(ours) = untagged {
         // As wide as two runs without Tollgate may differ on a busy machine.
-        rows.push(Row::new("connect, untagged, p50", ours, "µs").against("without Tollgate", without, ours).goal(Goal::RatioWithin(0.0, 1.05)));
-        rows.extend(of(&runs.untagged, p99).map(|v| Row::new("connect, untagged, p99", v, "µs").against("without Tollgate", of(&runs.without, p99), v)));
+        rows.push(
+            Row::new("connect, untagged, p50", ours, "µs")
+                .against("without Tollgate", without, ours)
+                .goal(Goal::RatioWithin(0.0, 1.05)),
+        );
+        rows.extend(of(&runs.untagged, p99).map(|v| {
+            Row::new("connect, untagged, p99", v, "µs").against("without Tollgate", of(&runs.without, p99), v)
+        }));
     }
     if let Some(ours) = tagged {
-        rows.push(Row::new("connect, tagged, p50", ours, "µs").against("without Tollgate", without, ours).goal(Goal::RatioUnder(1.2)));
-        rows.extend(of(&runs.tagged, p99).map(|v| Row::new("connect, tagged, p99", v, "µs").against("without Tollgate", of(&runs.without, p99), v)));
+        rows.push(
+            Row::new("connect, tagged, p50", ours, "µs")
+                .against("without Tollgate", without, ours)
+                .goal(Goal::RatioUnder(1.2)),
+        );
+        rows.extend(
+            of(&runs.tagged, p99).map(|v| {
+                Row::new("connect, tagged, p99", v, "µs").against("without Tollgate", of(&runs.without, p99), v)
+            }),
+        );
     }
     let tls = |c: &Connect| c.tls.as_ref().map(|l| l.p50_us);
     if let Some(ours) = of(&runs.tls_tagged, tls) {
-        rows.push(Row::new("connect and TLS handshake, tagged, p50", ours, "µs").against(Kind::Direct, of(&runs.tls_direct, tls), ours));
+        rows.push(Row::new("connect and TLS handshake, tagged, p50", ours, "µs").against(
+            Kind::Direct,
+            of(&runs.tls_direct, tls),
+            ours,
+        ));
     }
 }
 
@@ -166,7 +216,11 @@ fn memory(results: &Results, size: &str, rows: &mut Vec<Row>) {
         rows.push(goal(Row::new(of("resident memory, idle"), memory.fresh / 1024.0, "MiB"), Goal::ValueUnder(40.0)));
         rows.push(Row::new(of("resident memory, idle after a first request"), memory.warm / 1024.0, "MiB"));
         let each = (memory.with_idle - memory.warm) / memory.connections as f64;
-        rows.push(Row::new(of(&format!("resident memory with {} idle connections", memory.connections)), memory.with_idle / 1024.0, "MiB"));
+        rows.push(Row::new(
+            of(&format!("resident memory with {} idle connections", memory.connections)),
+            memory.with_idle / 1024.0,
+            "MiB",
+        ));
         rows.push(goal(Row::new(of("resident memory per idle connection"), each, "KiB"), Goal::ValueUnder(20.0)));
         let growth = |transfer| {
             let runs: &Vec<BulkRun> = results.bulk.get(&(*kind, transfer))?;
@@ -174,7 +228,10 @@ fn memory(results: &Results, size: &str, rows: &mut Vec<Row>) {
         };
         for transfer in Transfer::ALL {
             if let Some(grown) = growth(transfer) {
-                rows.push(goal(Row::new(of(&format!("resident memory, growth during {size} {}", transfer.name())), grown, "MiB"), Goal::ValueUnder(8.0)));
+                rows.push(goal(
+                    Row::new(of(&format!("resident memory, growth during {size} {}", transfer.name())), grown, "MiB"),
+                    Goal::ValueUnder(8.0),
+                ));
             }
         }
         if let Some(end) = results.at_end.get(kind) {

@@ -28,7 +28,8 @@ pub fn install_nginx(root: &Path) -> anyhow::Result<()> {
     say("fetching Debian's nginx into .tools/nginx");
     let dir = root.join(".tools/nginx");
     std::fs::create_dir_all(&dir)?;
-    run_command(Command::new("apt-get").current_dir(&dir).args(["download", "nginx"])).context("cannot fetch nginx; `apt-get update` may help")?;
+    run_command(Command::new("apt-get").current_dir(&dir).args(["download", "nginx"]))
+        .context("cannot fetch nginx; `apt-get update` may help")?;
     let package = std::fs::read_dir(&dir)?
         .filter_map(|e| Some(e.ok()?.path()))
         .find(|p| p.extension().is_some_and(|e| e == "deb"))
@@ -43,16 +44,25 @@ pub fn install_mitmproxy(root: &Path) -> anyhow::Result<()> {
     }
     let (python, version) = newest_python()?;
     if version < (3, 12) {
-        say(&format!("no Python from 3.12 on was found, so an older mitmproxy runs on Python {}.{}", version.0, version.1));
+        say(&format!(
+            "no Python from 3.12 on was found, so an older mitmproxy runs on Python {}.{}",
+            version.0, version.1
+        ));
     }
     say(&format!("installing mitmproxy into .tools/mitmproxy, with `{}`", python.display()));
     let dir = root.join(".tools/mitmproxy");
     run_command(Command::new(python).args(["-m", "venv"]).arg(&dir))?;
-    run_command(Command::new(dir.join("bin/pip")).args(["install", "--quiet", "--disable-pip-version-check", "mitmproxy"]))
+    run_command(Command::new(dir.join("bin/pip")).args([
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "mitmproxy",
+    ]))
 }
 
 fn newest_python() -> anyhow::Result<(PathBuf, (u32, u32))> {
-    let mut candidates: Vec<PathBuf> = ["python3.14", "python3.13", "python3.12", "python3.11", "python3"].map(PathBuf::from).to_vec();
+    let mut candidates: Vec<PathBuf> =
+        ["python3.14", "python3.13", "python3.12", "python3.11", "python3"].map(PathBuf::from).to_vec();
     let versions = std::env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv/versions"));
     if let Some(entries) = versions.and_then(|dir| std::fs::read_dir(dir).ok()) {
         candidates.extend(entries.flatten().map(|e| e.path().join("bin/python3")));
@@ -66,7 +76,10 @@ fn newest_python() -> anyhow::Result<(PathBuf, (u32, u32))> {
 }
 
 fn python_version(python: &Path) -> Option<(u32, u32)> {
-    let output = Command::new(python).args(["-c", "import sys, venv, ssl; print(sys.version_info[0], sys.version_info[1])"]).output().ok()?;
+    let output = Command::new(python)
+        .args(["-c", "import sys, venv, ssl; print(sys.version_info[0], sys.version_info[1])"])
+        .output()
+        .ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let (major, minor) = text.trim().split_once(' ')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
@@ -87,10 +100,15 @@ pub fn versions(places: &Places, kinds: &[Kind]) -> Vec<String> {
     lines.push(format!("{cores} × {}, Linux {}", model.unwrap_or("unknown CPU".into()), kernel.trim()));
     for kind in kinds {
         match kind {
-            Kind::Nginx => lines.extend(first_line(&places.nginx, "-v").map(|l| l.replace("nginx version: nginx/", "nginx "))),
+            Kind::Nginx => {
+                lines.extend(first_line(&places.nginx, "-v").map(|l| l.replace("nginx version: nginx/", "nginx ")))
+            }
             Kind::Mitmproxy => {
                 let python = first_line(&places.mitmdump.with_file_name("python"), "--version").unwrap_or_default();
-                lines.extend(first_line(&places.mitmdump, "--version").map(|l| format!("{} on {python}", l.replace("Mitmproxy:", "mitmproxy"))));
+                lines.extend(
+                    first_line(&places.mitmdump, "--version")
+                        .map(|l| format!("{} on {python}", l.replace("Mitmproxy:", "mitmproxy"))),
+                );
             }
             Kind::Tollgate => lines.extend(first_line(&places.tollgate, "--version")),
             Kind::Direct => {}

@@ -38,9 +38,14 @@ pub(super) fn route(signing: &str, target: &str, parts: &Parts, operation: &mut 
     operation.protocol = match kind.split(';').next().unwrap_or_default().trim() {
         "application/x-amz-json-1.0" => Protocol::Json10,
         "application/x-amz-json-1.1" => Protocol::Json11,
-        other => return Err(Malformed::new(format!("X-Amz-Target goes with a JSON body, but Content-Type is `{other}`; send application/x-amz-json-1.0 or 1.1"))),
+        other => {
+            return Err(Malformed::new(format!(
+                "X-Amz-Target goes with a JSON body, but Content-Type is `{other}`; send application/x-amz-json-1.0 or 1.1"
+            )));
+        }
     };
-    if parts.uri.path() != "/" || parts.uri.query().is_some_and(|q| !q.is_empty()) || parts.method != http::Method::POST {
+    if parts.uri.path() != "/" || parts.uri.query().is_some_and(|q| !q.is_empty()) || parts.method != http::Method::POST
+    {
         return Err(Malformed::new("X-Amz-Target goes with POST to `/` and no query"));
     }
     let Some((prefix, called)) = target.rsplit_once('.') else { return Ok(()) };
@@ -52,7 +57,8 @@ pub(super) fn route(signing: &str, target: &str, parts: &Parts, operation: &mut 
 
 pub(super) fn finish(body: &[u8], account: Option<&str>, operation: &mut Operation) -> Result<(), Malformed> {
     if !body.is_empty() {
-        let Strict(value) = serde_json::from_slice(body).map_err(|e| Malformed::new(format!("the body cannot be read as JSON: {e}")))?;
+        let Strict(value) = serde_json::from_slice(body)
+            .map_err(|e| Malformed::new(format!("the body cannot be read as JSON: {e}")))?;
         let Value::Object(members) = value else { return Err(Malformed::new("the body is not a JSON object")) };
         operation.parameters = members;
     }
@@ -76,7 +82,9 @@ fn resource(operation: &Operation, account: &str) -> Option<String> {
             given if given.starts_with("arn:") => Some(given.to_owned()),
             secret => arn("secretsmanager", format!("secret:{secret}")),
         },
-        "sqs" => arn("sqs", text("QueueUrl").and_then(|u| u.rsplit('/').next()).or_else(|| text("QueueName"))?.to_owned()),
+        "sqs" => {
+            arn("sqs", text("QueueUrl").and_then(|u| u.rsplit('/').next()).or_else(|| text("QueueName"))?.to_owned())
+        }
         "kms" => match text("KeyId")? {
             given if given.starts_with("arn:") => Some(given.to_owned()),
             alias if alias.starts_with("alias/") => arn("kms", alias.to_owned()),

@@ -34,7 +34,8 @@ pub(super) fn route(endpoint: &Endpoint, parts: &Parts, operation: &mut Operatio
     };
     if let Some(source) = parts.headers.get("x-amz-copy-source") {
         let source = source.to_str().map_err(|_| Malformed::new("x-amz-copy-source is not text"))?;
-        let source = decode(source.strip_prefix('/').unwrap_or(source).split("?versionId=").next().unwrap_or_default())?;
+        let source =
+            decode(source.strip_prefix('/').unwrap_or(source).split("?versionId=").next().unwrap_or_default())?;
         // An access point's ARN stands for itself.
         operation.resources.push(if source.starts_with("arn:") { source } else { arn(&source) });
     }
@@ -53,10 +54,21 @@ pub(super) fn route(endpoint: &Endpoint, parts: &Parts, operation: &mut Operatio
 type Recognised = (&'static str, &'static [&'static str], AccessLevel);
 
 /// `None`: none of the operations below, so not known.
-fn recognise(method: &Method, bucket: &str, key: &str, query: &BTreeMap<String, String>, parts: &Parts) -> Option<Recognised> {
+fn recognise(
+    method: &Method,
+    bucket: &str,
+    key: &str,
+    query: &BTreeMap<String, String>,
+    parts: &Parts,
+) -> Option<Recognised> {
     use AccessLevel::{List, Read, Write};
     // Headers that make a write do more than write: those operations are not known here.
-    let more = |name: &str| name.starts_with("x-amz-grant-") || name.starts_with("x-amz-object-lock") || ["x-amz-acl", "x-amz-tagging", "x-amz-bypass-governance-retention", "x-amz-object-ownership"].contains(&name);
+    let more = |name: &str| {
+        name.starts_with("x-amz-grant-")
+            || name.starts_with("x-amz-object-lock")
+            || ["x-amz-acl", "x-amz-tagging", "x-amz-bypass-governance-retention", "x-amz-object-ownership"]
+                .contains(&name)
+    };
     if parts.headers.keys().any(|h| more(h.as_str())) {
         return None;
     }
@@ -65,36 +77,79 @@ fn recognise(method: &Method, bucket: &str, key: &str, query: &BTreeMap<String, 
     let has = |name: &str| query.contains_key(name);
     let copy = parts.headers.contains_key("x-amz-copy-source");
     Some(match (method.as_str(), bucket.is_empty(), key.is_empty()) {
-        ("GET", true, true) if only(&["max-buckets", "continuation-token", "prefix", "bucket-region"]) => ("ListBuckets", &["ListAllMyBuckets"], List),
+        ("GET", true, true) if only(&["max-buckets", "continuation-token", "prefix", "bucket-region"]) => {
+            ("ListBuckets", &["ListAllMyBuckets"], List)
+        }
         ("HEAD", false, true) if only(&[]) => ("HeadBucket", &["ListBucket"], List),
         ("PUT", false, true) if only(&[]) => ("CreateBucket", &["CreateBucket"], Write),
         ("DELETE", false, true) if only(&[]) => ("DeleteBucket", &["DeleteBucket"], Write),
-        ("GET", false, true) if has("location") && only(&["location"]) => ("GetBucketLocation", &["GetBucketLocation"], Read),
-        ("GET", false, true) if has("uploads") && only(&["uploads", "prefix", "delimiter", "encoding-type", "key-marker", "max-uploads", "upload-id-marker"]) => {
+        ("GET", false, true) if has("location") && only(&["location"]) => {
+            ("GetBucketLocation", &["GetBucketLocation"], Read)
+        }
+        ("GET", false, true)
+            if has("uploads")
+                && only(&[
+                    "uploads",
+                    "prefix",
+                    "delimiter",
+                    "encoding-type",
+                    "key-marker",
+                    "max-uploads",
+                    "upload-id-marker",
+                ]) =>
+        {
             ("ListMultipartUploads", &["ListBucketMultipartUploads"], List)
         }
         ("GET", false, true)
-            if only(&["list-type", "prefix", "delimiter", "max-keys", "continuation-token", "start-after", "encoding-type", "fetch-owner", "marker"]) =>
+            if only(&[
+                "list-type",
+                "prefix",
+                "delimiter",
+                "max-keys",
+                "continuation-token",
+                "start-after",
+                "encoding-type",
+                "fetch-owner",
+                "marker",
+            ]) =>
         {
             (if has("list-type") { "ListObjectsV2" } else { "ListObjects" }, &["ListBucket"], List)
         }
         ("POST", false, true) if has("delete") && only(&["delete"]) => ("DeleteObjects", &["DeleteObject"], Write),
-        ("GET", false, false) if has("uploadId") && only(&["uploadId", "max-parts", "part-number-marker"]) => ("ListParts", &["ListMultipartUploadParts"], List),
+        ("GET", false, false) if has("uploadId") && only(&["uploadId", "max-parts", "part-number-marker"]) => {
+            ("ListParts", &["ListMultipartUploadParts"], List)
+        }
         ("GET" | "HEAD", false, false) if only(OBJECT_READ) => {
             let action: &[&str] = if has("versionId") { &["GetObjectVersion"] } else { &["GetObject"] };
             (if method == Method::GET { "GetObject" } else { "HeadObject" }, action, Read)
         }
         ("PUT", false, false) if has("uploadId") && has("partNumber") && only(&["uploadId", "partNumber"]) => {
-            if copy { ("UploadPartCopy", &["PutObject", "GetObject"], Write) } else { ("UploadPart", &["PutObject"], Write) }
+            if copy {
+                ("UploadPartCopy", &["PutObject", "GetObject"], Write)
+            } else {
+                ("UploadPart", &["PutObject"], Write)
+            }
         }
         ("PUT", false, false) if only(&[]) => {
-            if copy { ("CopyObject", &["PutObject", "GetObject"], Write) } else { ("PutObject", &["PutObject"], Write) }
+            if copy {
+                ("CopyObject", &["PutObject", "GetObject"], Write)
+            } else {
+                ("PutObject", &["PutObject"], Write)
+            }
         }
-        ("DELETE", false, false) if has("uploadId") && only(&["uploadId"]) => ("AbortMultipartUpload", &["AbortMultipartUpload"], Write),
+        ("DELETE", false, false) if has("uploadId") && only(&["uploadId"]) => {
+            ("AbortMultipartUpload", &["AbortMultipartUpload"], Write)
+        }
         ("DELETE", false, false) if only(&[]) => ("DeleteObject", &["DeleteObject"], Write),
-        ("DELETE", false, false) if has("versionId") && only(&["versionId"]) => ("DeleteObject", &["DeleteObjectVersion"], Write),
-        ("POST", false, false) if has("uploads") && only(&["uploads"]) => ("CreateMultipartUpload", &["PutObject"], Write),
-        ("POST", false, false) if has("uploadId") && only(&["uploadId"]) => ("CompleteMultipartUpload", &["PutObject"], Write),
+        ("DELETE", false, false) if has("versionId") && only(&["versionId"]) => {
+            ("DeleteObject", &["DeleteObjectVersion"], Write)
+        }
+        ("POST", false, false) if has("uploads") && only(&["uploads"]) => {
+            ("CreateMultipartUpload", &["PutObject"], Write)
+        }
+        ("POST", false, false) if has("uploadId") && only(&["uploadId"]) => {
+            ("CompleteMultipartUpload", &["PutObject"], Write)
+        }
         _ => return None,
     })
 }

@@ -20,13 +20,48 @@ fn read(host: &str, method: &str, target: &str, headers: &[(&str, &str)], body: 
 fn s3_operations() {
     let cases = [
         ("GET", "s3.us-east-1.amazonaws.com", "/", "ListBuckets", "s3:ListAllMyBuckets", "*"),
-        ("GET", "s3.us-east-1.amazonaws.com", "/b?list-type=2&prefix=a%2F", "ListObjectsV2", "s3:ListBucket", "arn:aws:s3:::b"),
-        ("GET", "b.s3.us-east-1.amazonaws.com", "/?location", "GetBucketLocation", "s3:GetBucketLocation", "arn:aws:s3:::b"),
-        ("GET", "b.s3.us-east-1.amazonaws.com", "/a%20b/%2e%2e/c?x-id=GetObject", "GetObject", "s3:GetObject", "arn:aws:s3:::b/a b/../c"),
-        ("GET", "b.s3.us-east-1.amazonaws.com", "/k?versionId=1", "GetObject", "s3:GetObjectVersion", "arn:aws:s3:::b/k"),
+        (
+            "GET",
+            "s3.us-east-1.amazonaws.com",
+            "/b?list-type=2&prefix=a%2F",
+            "ListObjectsV2",
+            "s3:ListBucket",
+            "arn:aws:s3:::b",
+        ),
+        (
+            "GET",
+            "b.s3.us-east-1.amazonaws.com",
+            "/?location",
+            "GetBucketLocation",
+            "s3:GetBucketLocation",
+            "arn:aws:s3:::b",
+        ),
+        (
+            "GET",
+            "b.s3.us-east-1.amazonaws.com",
+            "/a%20b/%2e%2e/c?x-id=GetObject",
+            "GetObject",
+            "s3:GetObject",
+            "arn:aws:s3:::b/a b/../c",
+        ),
+        (
+            "GET",
+            "b.s3.us-east-1.amazonaws.com",
+            "/k?versionId=1",
+            "GetObject",
+            "s3:GetObjectVersion",
+            "arn:aws:s3:::b/k",
+        ),
         ("HEAD", "s3.us-east-1.amazonaws.com", "/b/k", "HeadObject", "s3:GetObject", "arn:aws:s3:::b/k"),
         ("PUT", "s3.us-east-1.amazonaws.com", "/b//k", "PutObject", "s3:PutObject", "arn:aws:s3:::b//k"),
-        ("POST", "b.s3.us-east-1.amazonaws.com", "/k?uploads", "CreateMultipartUpload", "s3:PutObject", "arn:aws:s3:::b/k"),
+        (
+            "POST",
+            "b.s3.us-east-1.amazonaws.com",
+            "/k?uploads",
+            "CreateMultipartUpload",
+            "s3:PutObject",
+            "arn:aws:s3:::b/k",
+        ),
         ("POST", "b.s3.us-east-1.amazonaws.com", "/?delete", "DeleteObjects", "s3:DeleteObject", "arn:aws:s3:::b/*"),
         // What is not listed is not guessed at.
         ("GET", "b.s3.us-east-1.amazonaws.com", "/?acl", "unknown", "unknown:unknown", "*"),
@@ -36,7 +71,11 @@ fn s3_operations() {
     ];
     for (method, host, target, name, action, resource) in cases {
         let o = read(host, method, target, &[], "").expect("well-formed");
-        assert_eq!((o.name.as_str(), o.actions[0].as_str(), o.resources[0].as_str()), (name, action, resource), "{method} {target}");
+        assert_eq!(
+            (o.name.as_str(), o.actions[0].as_str(), o.resources[0].as_str()),
+            (name, action, resource),
+            "{method} {target}"
+        );
     }
 }
 
@@ -53,18 +92,37 @@ fn a_copy_needs_both_ends_and_extra_powers_are_not_known() {
 #[test]
 fn query_and_json_operations() {
     let form = [("content-type", "application/x-www-form-urlencoded")];
-    let o = read("sts.us-east-1.amazonaws.com", "POST", "/", &form, "Action=GetCallerIdentity&Version=2011-06-15").expect("well-formed");
-    assert_eq!((o.actions[0].as_str(), o.access, o.credentials_in_output), ("sts:GetCallerIdentity", AccessLevel::Read, false));
-    let o = read("sts.us-east-1.amazonaws.com", "POST", "/", &form, "Action=AssumeRole&RoleArn=x").expect("well-formed");
+    let o = read("sts.us-east-1.amazonaws.com", "POST", "/", &form, "Action=GetCallerIdentity&Version=2011-06-15")
+        .expect("well-formed");
+    assert_eq!(
+        (o.actions[0].as_str(), o.access, o.credentials_in_output),
+        ("sts:GetCallerIdentity", AccessLevel::Read, false)
+    );
+    let o =
+        read("sts.us-east-1.amazonaws.com", "POST", "/", &form, "Action=AssumeRole&RoleArn=x").expect("well-formed");
     assert!(o.credentials_in_output);
-    let o = read("ec2.us-east-1.amazonaws.com", "POST", "/", &form, "Action=RunInstances&InstanceType=t3.micro").expect("well-formed");
-    assert_eq!((o.actions[0].as_str(), &o.parameters["InstanceType"], o.protocol), ("ec2:RunInstances", &Value::from("t3.micro"), Protocol::Ec2));
+    let o = read("ec2.us-east-1.amazonaws.com", "POST", "/", &form, "Action=RunInstances&InstanceType=t3.micro")
+        .expect("well-formed");
+    assert_eq!(
+        (o.actions[0].as_str(), &o.parameters["InstanceType"], o.protocol),
+        ("ec2:RunInstances", &Value::from("t3.micro"), Protocol::Ec2)
+    );
     let json = [("content-type", "application/x-amz-json-1.0"), ("x-amz-target", "DynamoDB_20120810.GetItem")];
-    let o = read("dynamodb.us-east-1.amazonaws.com", "POST", "/", &json, r#"{"TableName":"t","Key":{"a":{"S":"1"}}}"#).expect("well-formed");
-    assert_eq!((o.actions[0].as_str(), o.resources[0].as_str()), ("dynamodb:GetItem", "arn:aws:dynamodb:us-east-1:123456789012:table/t"));
+    let o = read("dynamodb.us-east-1.amazonaws.com", "POST", "/", &json, r#"{"TableName":"t","Key":{"a":{"S":"1"}}}"#)
+        .expect("well-formed");
+    assert_eq!(
+        (o.actions[0].as_str(), o.resources[0].as_str()),
+        ("dynamodb:GetItem", "arn:aws:dynamodb:us-east-1:123456789012:table/t")
+    );
     let foreign = [("content-type", "application/x-amz-json-1.0"), ("x-amz-target", "TrentService.Decrypt")];
-    assert_eq!(read("dynamodb.us-east-1.amazonaws.com", "POST", "/", &foreign, "{}").expect("well-formed").actions, ["unknown:unknown"]);
-    assert_eq!(read("nobody.us-east-1.amazonaws.com", "GET", "/", &[], "").expect("well-formed").actions, ["unknown:unknown"]);
+    assert_eq!(
+        read("dynamodb.us-east-1.amazonaws.com", "POST", "/", &foreign, "{}").expect("well-formed").actions,
+        ["unknown:unknown"]
+    );
+    assert_eq!(
+        read("nobody.us-east-1.amazonaws.com", "GET", "/", &[], "").expect("well-formed").actions,
+        ["unknown:unknown"]
+    );
 }
 
 #[test]

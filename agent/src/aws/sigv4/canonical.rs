@@ -77,7 +77,9 @@ fn write_path(out: &mut Vec<u8>, path: &str, s3: bool, form: Form) {
                 encode(out, percent_decode_str(segment), b"");
             }
         }
-        (false, Form::Documented) if path.contains("//") || path.contains("/.") => encode(out, normalised(path).bytes(), b"/"),
+        (false, Form::Documented) if path.contains("//") || path.contains("/.") => {
+            encode(out, normalised(path).bytes(), b"/")
+        }
         (false, _) => encode(out, path.bytes(), b"/"),
     }
 }

@@ -10,7 +10,9 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, DATE};
 use http::request::Parts;
 use percent_encoding::percent_decode_str;
 
-use super::{ALGORITHM, Mode, Payload, SigError, Stamp, TERMINATOR, X_AMZ_CONTENT_SHA256, X_AMZ_DATE, X_AMZ_SECURITY_TOKEN};
+use super::{
+    ALGORITHM, Mode, Payload, SigError, Stamp, TERMINATOR, X_AMZ_CONTENT_SHA256, X_AMZ_DATE, X_AMZ_SECURITY_TOKEN,
+};
 use crate::credential::Secret;
 
 /// A header signature (`Authorization: AWS4-HMAC-SHA256 …`), read and not yet verified.
@@ -88,15 +90,21 @@ impl<'a> Fields<'a> {
     fn read(text: &'a str) -> Result<Self, SigError> {
         let (mut credential, mut signed_headers, mut signature) = (None, None, None);
         for field in text.split(',') {
-            let (name, value) = field
-                .trim()
-                .split_once('=')
-                .ok_or_else(|| SigError::malformed("Authorization must be `AWS4-HMAC-SHA256 Credential=…, SignedHeaders=…, Signature=…`"))?;
+            let (name, value) = field.trim().split_once('=').ok_or_else(|| {
+                SigError::malformed(
+                    "Authorization must be `AWS4-HMAC-SHA256 Credential=…, SignedHeaders=…, Signature=…`",
+                )
+            })?;
             let slot = match name {
                 "Credential" => &mut credential,
                 "SignedHeaders" => &mut signed_headers,
                 "Signature" => &mut signature,
-                _ => return Err(SigError::malformed(format!("Authorization has the unknown field `{}`; remove it", abridged(name)))),
+                _ => {
+                    return Err(SigError::malformed(format!(
+                        "Authorization has the unknown field `{}`; remove it",
+                        abridged(name)
+                    )));
+                }
             };
             if slot.replace(value).is_some() {
                 return Err(SigError::malformed(format!("Authorization has `{name}` twice; send it once")));
@@ -124,8 +132,12 @@ impl<'a> Scope<'a> {
         let mut pieces = text.split('/');
         let mut next = || pieces.next().unwrap_or_default();
         let scope = Self { access_key_id: next(), date: next(), region: next(), service: next() };
-        let name = |t: &str| (1..=64).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-        let key = (16..=128).contains(&scope.access_key_id.len()) && scope.access_key_id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        let name = |t: &str| {
+            (1..=64).contains(&t.len())
+                && t.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        };
+        let key = (16..=128).contains(&scope.access_key_id.len())
+            && scope.access_key_id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         if next() != TERMINATOR || pieces.next().is_some() || !key || !name(scope.region) || !name(scope.service) {
             return Err(SigError::malformed(format!(
                 "the credential `{}` is not of the form `access-key-id/date/region/service/aws4_request`",
@@ -147,7 +159,9 @@ fn signature(hex: &str) -> Result<[u8; 32], SigError> {
 
 /// The client's time: `x-amz-date`, or `Date` where that is missing.
 fn stamp(headers: &HeaderMap) -> Result<Stamp, SigError> {
-    let bad = |name: &str, text: &str| SigError::malformed(format!("{name} is `{}`; send it as `20260102T030405Z`", abridged(text)));
+    let bad = |name: &str, text: &str| {
+        SigError::malformed(format!("{name} is `{}`; send it as `20260102T030405Z`", abridged(text)))
+    };
     if let Some(text) = single(headers, X_AMZ_DATE)? {
         return Stamp::parse(text).ok_or_else(|| bad("x-amz-date", text));
     }
@@ -163,9 +177,13 @@ fn payload(headers: &HeaderMap) -> Result<Payload, SigError> {
         Some("UNSIGNED-PAYLOAD") => Ok(Payload::Unsigned),
         Some("STREAMING-UNSIGNED-PAYLOAD-TRAILER") => Ok(Payload::StreamingUnsignedTrailer),
         Some("STREAMING-AWS4-HMAC-SHA256-EVENTS") => Err(SigError::Unsupported { mode: Mode::EventStream }),
-        Some(text) if text.starts_with("STREAMING-AWS4-HMAC-SHA256-PAYLOAD") => Err(SigError::Unsupported { mode: Mode::SignedChunks }),
+        Some(text) if text.starts_with("STREAMING-AWS4-HMAC-SHA256-PAYLOAD") => {
+            Err(SigError::Unsupported { mode: Mode::SignedChunks })
+        }
         Some(text) if text.starts_with("STREAMING-AWS4-ECDSA-") => Err(SigError::Unsupported { mode: Mode::SigV4a }),
-        Some(hex) if hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) => Ok(Payload::Hashed(hex.to_owned())),
+        Some(hex) if hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) => {
+            Ok(Payload::Hashed(hex.to_owned()))
+        }
         Some(text) => Err(SigError::malformed(format!(
             "x-amz-content-sha256 is `{}`; send 64 lower-case hex digits, UNSIGNED-PAYLOAD or STREAMING-UNSIGNED-PAYLOAD-TRAILER",
             abridged(text)
@@ -180,12 +198,17 @@ fn check_signed_headers(list: &str, headers: &HeaderMap) -> Result<(), SigError>
     let mut host = false;
     for name in list.split(';') {
         if name <= last || name.bytes().any(|b| b.is_ascii_uppercase()) {
-            return Err(SigError::malformed("`SignedHeaders` must be lower-case names, sorted, each once, separated by `;`"));
+            return Err(SigError::malformed(
+                "`SignedHeaders` must be lower-case names, sorted, each once, separated by `;`",
+            ));
         }
         last = name;
         host |= name == "host";
         if !headers.contains_key(name) {
-            return Err(SigError::malformed(format!("the signed header `{}` is missing from the request", abridged(name))));
+            return Err(SigError::malformed(format!(
+                "the signed header `{}` is missing from the request",
+                abridged(name)
+            )));
         }
     }
     if !host {
@@ -194,7 +217,9 @@ fn check_signed_headers(list: &str, headers: &HeaderMap) -> Result<(), SigError>
     // PHP's SDK leaves x-amz-user-agent out; it says nothing that AWS acts on.
     let unsigned = |n: &str| n.starts_with("x-amz-") && n != "x-amz-user-agent" && list.split(';').all(|s| s != n);
     match headers.keys().find(|n| unsigned(n.as_str())) {
-        Some(name) => Err(SigError::malformed(format!("the header `{name}` is not among the signed ones; sign every x-amz-* header"))),
+        Some(name) => Err(SigError::malformed(format!(
+            "the header `{name}` is not among the signed ones; sign every x-amz-* header"
+        ))),
         None => Ok(()),
     }
 }
@@ -209,7 +234,11 @@ fn query_signature(query: &str) -> Option<Mode> {
         let is = |n: &str| name.eq_ignore_ascii_case(n);
         v4 |= ["Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Signature", "Security-Token"]
             .iter()
-            .any(|n| name.len() == n.len() + 6 && name.get(..6).is_some_and(|p| p.eq_ignore_ascii_case("X-Amz-")) && name[6..].eq_ignore_ascii_case(n));
+            .any(|n| {
+                name.len() == n.len() + 6
+                    && name.get(..6).is_some_and(|p| p.eq_ignore_ascii_case("X-Amz-"))
+                    && name[6..].eq_ignore_ascii_case(n)
+            });
         v4a |= is("X-Amz-Region-Set") || is("X-Amz-Algorithm") && value.contains("ECDSA");
         v2_key |= is("AWSAccessKeyId");
         v2_signature |= is("Signature");
@@ -288,7 +317,9 @@ mod tests {
     }
 
     fn authorization(signed: &str) -> String {
-        format!("{ALGORITHM} Credential={KEY}/20260102/us-east-1/s3/aws4_request, SignedHeaders={signed}, Signature={SIG}")
+        format!(
+            "{ALGORITHM} Credential={KEY}/20260102/us-east-1/s3/aws4_request, SignedHeaders={signed}, Signature={SIG}"
+        )
     }
 
     fn with(authorization: &str, more: &[(&str, &str)]) -> Result<Option<Claim>, SigError> {
@@ -305,7 +336,10 @@ mod tests {
         let spaced = authorization("host;x-amz-date");
         for text in [spaced.clone(), spaced.replace(", ", ","), spaced.replace(", ", " ,  ")] {
             let claim = with(&text, &[]).expect("valid").expect("signed");
-            assert_eq!((claim.access_key_id.as_str(), claim.region.as_str(), claim.service.as_str()), (KEY, "us-east-1", "s3"));
+            assert_eq!(
+                (claim.access_key_id.as_str(), claim.region.as_str(), claim.service.as_str()),
+                (KEY, "us-east-1", "s3")
+            );
             assert_eq!((claim.stamp.as_str(), &claim.payload), ("20260102T030405Z", &Payload::Absent));
         }
         let signed = authorization("host;x-amz-content-sha256;x-amz-date");
@@ -314,15 +348,24 @@ mod tests {
             ("STREAMING-UNSIGNED-PAYLOAD-TRAILER", Payload::StreamingUnsignedTrailer),
             (SIG, Payload::Hashed(SIG.into())),
         ] {
-            assert_eq!(with(&signed, &[("x-amz-content-sha256", value)]).expect("valid").expect("signed").payload, payload);
+            assert_eq!(
+                with(&signed, &[("x-amz-content-sha256", value)]).expect("valid").expect("signed").payload,
+                payload
+            );
         }
-        let dated = with(&authorization("date;host"), &[("date", "Fri, 02 Jan 2026 03:04:05 GMT")]).expect("valid").expect("signed");
+        let dated = with(&authorization("date;host"), &[("date", "Fri, 02 Jan 2026 03:04:05 GMT")])
+            .expect("valid")
+            .expect("signed");
         assert_eq!(dated.stamp.as_str(), "20260102T030405Z");
     }
 
     #[test]
     fn no_signature_is_none() {
-        assert!(claim(&parts("/k?prefix=a&Expires=3&Signature=x", &[("host", "s3.amazonaws.com")])).expect("valid").is_none());
+        assert!(
+            claim(&parts("/k?prefix=a&Expires=3&Signature=x", &[("host", "s3.amazonaws.com")]))
+                .expect("valid")
+                .is_none()
+        );
     }
 
     #[test]
@@ -341,17 +384,54 @@ mod tests {
             ("/k", &[("authorization", "AWS4-HMAC-SHA512 Credential=x")], Mode::Unknown),
             ("/k", &[("authorization", "AWS4-HMAC-SHA256X Credential=x")], Mode::Unknown),
             ("/k", &[("x-amz-sso_bearer_token", "x")], Mode::Bearer),
-            ("/k", &[("authorization", &v4), ("x-amz-date", "20260102T030405Z"), ("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD")], Mode::SignedChunks),
-            ("/k", &[("authorization", &v4), ("x-amz-date", "20260102T030405Z"), ("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER")], Mode::SignedChunks),
-            ("/k", &[("authorization", &v4), ("x-amz-date", "20260102T030405Z"), ("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-EVENTS")], Mode::EventStream),
-            ("/k", &[("authorization", &v4), ("x-amz-date", "20260102T030405Z"), ("x-amz-content-sha256", "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD")], Mode::SigV4a),
+            (
+                "/k",
+                &[
+                    ("authorization", &v4),
+                    ("x-amz-date", "20260102T030405Z"),
+                    ("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"),
+                ],
+                Mode::SignedChunks,
+            ),
+            (
+                "/k",
+                &[
+                    ("authorization", &v4),
+                    ("x-amz-date", "20260102T030405Z"),
+                    ("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"),
+                ],
+                Mode::SignedChunks,
+            ),
+            (
+                "/k",
+                &[
+                    ("authorization", &v4),
+                    ("x-amz-date", "20260102T030405Z"),
+                    ("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-EVENTS"),
+                ],
+                Mode::EventStream,
+            ),
+            (
+                "/k",
+                &[
+                    ("authorization", &v4),
+                    ("x-amz-date", "20260102T030405Z"),
+                    ("x-amz-content-sha256", "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD"),
+                ],
+                Mode::SigV4a,
+            ),
         ];
         for (uri, headers, mode) in cases {
             let mut all = vec![("host", "h")];
             all.extend_from_slice(headers);
-            assert_eq!(claim(&parts(uri, &all)).expect_err(uri), SigError::Unsupported { mode: *mode }, "{uri} {headers:?}");
+            assert_eq!(
+                claim(&parts(uri, &all)).expect_err(uri),
+                SigError::Unsupported { mode: *mode },
+                "{uri} {headers:?}"
+            );
         }
-        let mut form = parts("/", &[("host", "b.s3.amazonaws.com"), ("content-type", "Multipart/Form-Data; boundary=x")]);
+        let mut form =
+            parts("/", &[("host", "b.s3.amazonaws.com"), ("content-type", "Multipart/Form-Data; boundary=x")]);
         form.method = http::Method::POST;
         assert_eq!(claim(&form).expect_err("a form"), SigError::Unsupported { mode: Mode::PostPolicy });
     }
@@ -365,14 +445,18 @@ mod tests {
             (good.replace(", Signature", ", Sig"), &[], "unknown field `Sig`"),
             (format!("{good}, Signature={SIG}"), &[], "`Signature` twice"),
             (format!("{good},"), &[], "Authorization must be"),
-            (format!("{ALGORITHM} "), &[], "Authorization must be"),
+            (format!("{ALGORITHM} x"), &[], "Authorization must be"),
             (good.replace("SignedHeaders=host;x-amz-date, ", ""), &[], "lacks `SignedHeaders`"),
             (good.replace("/aws4_request", ""), &[], "is not of the form"),
             (good.replace("/aws4_request", "/aws4_request/x"), &[], "is not of the form"),
             (good.replace("us-east-1", ""), &[], "is not of the form"),
             (good.replace("us-east-1", "us east"), &[], "is not of the form"),
             (good.replace(KEY, "ASIA"), &[], "is not of the form"),
-            (good.replace("20260102", "20260103"), &[], "the credential scope is of `20260103`, but the request is of `20260102`"),
+            (
+                good.replace("20260102", "20260103"),
+                &[],
+                "the credential scope is of `20260103`, but the request is of `20260102`",
+            ),
             (authorization("x-amz-date"), &[], "lacks `host`"),
             (authorization("x-amz-date;host"), &[], "sorted"),
             (authorization("host;host;x-amz-date"), &[], "sorted"),
@@ -382,10 +466,26 @@ mod tests {
             (good.clone(), &[("x-amz-acl", "public-read")], "`x-amz-acl` is not among the signed ones"),
             (good.clone(), &[("authorization", &good)], "`authorization` is there twice"),
             (good.clone(), &[("x-amz-security-token", "")], "`x-amz-security-token` is not among"),
-            (authorization("host;x-amz-date;x-amz-security-token"), &[("x-amz-security-token", "")], "`x-amz-security-token` is empty"),
-            (authorization("host;x-amz-content-sha256;x-amz-date"), &[("x-amz-content-sha256", "")], "`x-amz-content-sha256` is empty"),
-            (authorization("host;x-amz-content-sha256;x-amz-date"), &[("x-amz-content-sha256", "unsigned")], "x-amz-content-sha256 is `unsigned`"),
-            (good.clone(), &[("x-amz-date", "20260102T030405Z"), ("x-amz-date", "20260102T030405Z")], "`x-amz-date` is there twice"),
+            (
+                authorization("host;x-amz-date;x-amz-security-token"),
+                &[("x-amz-security-token", "")],
+                "`x-amz-security-token` is empty",
+            ),
+            (
+                authorization("host;x-amz-content-sha256;x-amz-date"),
+                &[("x-amz-content-sha256", "")],
+                "`x-amz-content-sha256` is empty",
+            ),
+            (
+                authorization("host;x-amz-content-sha256;x-amz-date"),
+                &[("x-amz-content-sha256", "unsigned")],
+                "x-amz-content-sha256 is `unsigned`",
+            ),
+            (
+                good.clone(),
+                &[("x-amz-date", "20260102T030405Z"), ("x-amz-date", "20260102T030405Z")],
+                "`x-amz-date` is there twice",
+            ),
             (good.clone(), &[("x-amz-date", "now")], "x-amz-date is `now`"),
             (authorization("date;host"), &[("date", "tomorrow")], "Date is `tomorrow`"),
             (String::new(), &[], "`authorization` is empty"),
@@ -394,13 +494,17 @@ mod tests {
             let error = with(authorization, headers).expect_err(expected).to_string();
             assert!(error.contains(expected), "{authorization}\n  says: {error}\n  not:  {expected}");
         }
-        let both = claim(&parts("/k?X-Amz-Signature=0", &[("host", "h"), ("authorization", &good), ("x-amz-date", "20260102T030405Z")]));
+        let both = claim(&parts(
+            "/k?X-Amz-Signature=0",
+            &[("host", "h"), ("authorization", &good), ("x-amz-date", "20260102T030405Z")],
+        ));
         assert!(both.expect_err("both").to_string().contains("both in its headers and in its query"));
     }
 
     #[test]
     fn a_request_without_a_date_is_refused() {
-        let error = claim(&parts("/k", &[("host", "h"), ("authorization", &authorization("host"))])).expect_err("no date");
+        let error =
+            claim(&parts("/k", &[("host", "h"), ("authorization", &authorization("host"))])).expect_err("no date");
         assert!(error.to_string().contains("needs an x-amz-date"), "{error}");
     }
 }

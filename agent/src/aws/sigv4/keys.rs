@@ -85,7 +85,9 @@ mod tests {
     fn keys_are_those_of_the_crate() {
         let keys = SigningKeys::default();
         let day = UNIX_EPOCH + Duration::from_secs(1_767_322_800);
-        for (secret, region, service) in [("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "us-east-1", "iam"), ("s", "eu-central-1", "s3")] {
+        for (secret, region, service) in
+            [("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "us-east-1", "iam"), ("s", "eu-central-1", "s3")]
+        {
             for _twice in 0..2 {
                 let mut ours = keys.key(&Secret::new(secret), "20260102", region, service);
                 ours.update(b"text");

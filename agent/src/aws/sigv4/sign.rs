@@ -2,13 +2,18 @@
 
 use std::time::SystemTime;
 
-use http::header::{AUTHORIZATION, CONNECTION, DATE, EXPECT, HOST, HeaderName, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    AUTHORIZATION, CONNECTION, DATE, EXPECT, HOST, HeaderName, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 
 use super::canonical::{self, Form, Terms};
 use super::verify::signature;
-use super::{ALGORITHM, Payload, SigError, SigningKeys, Stamp, TERMINATOR, X_AMZ_CONTENT_SHA256, X_AMZ_DATE, X_AMZ_SECURITY_TOKEN};
+use super::{
+    ALGORITHM, Payload, SigError, SigningKeys, Stamp, TERMINATOR, X_AMZ_CONTENT_SHA256, X_AMZ_DATE,
+    X_AMZ_SECURITY_TOKEN,
+};
 use crate::credential::Held;
 
 /// Signs a request with held credentials, whatever signature it carried before.
@@ -27,9 +32,12 @@ pub fn sign(
     keys: &SigningKeys,
 ) -> Result<(), SigError> {
     let payload = payload.header().ok_or(SigError::BodyNotHashed)?;
-    let stamp = Stamp::at(now).ok_or_else(|| SigError::Unsignable("this host's clock is out of range; set it".into()))?;
+    let stamp =
+        Stamp::at(now).ok_or_else(|| SigError::Unsignable("this host's clock is out of range; set it".into()))?;
     if region.is_empty() || signing_name.is_empty() {
-        return Err(SigError::Unsignable("the region or the signing name is not known; name the region in the client's configuration".into()));
+        return Err(SigError::Unsignable(
+            "the region or the signing name is not known; name the region in the client's configuration".into(),
+        ));
     }
     strip(&mut parts.headers);
     canonical_host(&mut parts.headers)?;
@@ -78,14 +86,17 @@ fn canonical_host(headers: &mut HeaderMap) -> Result<(), SigError> {
     let text = host.to_str().map_err(|_| SigError::Unsignable("its host is not ASCII text".into()))?;
     let name = text.strip_suffix(":443").or_else(|| text.strip_suffix(":80")).unwrap_or(text).trim_end_matches('.');
     if name != text || name.bytes().any(|b| b.is_ascii_uppercase()) {
-        let name = HeaderValue::from_str(&name.to_ascii_lowercase()).map_err(|_| SigError::Unsignable("its host is not a name".into()))?;
+        let name = HeaderValue::from_str(&name.to_ascii_lowercase())
+            .map_err(|_| SigError::Unsignable("its host is not a name".into()))?;
         headers.insert(HOST, name);
     }
     Ok(())
 }
 
 fn signed_headers(headers: &HeaderMap) -> String {
-    let covered = |n: &&HeaderName| n.as_str().starts_with("x-amz-") || matches!(n.as_str(), "host" | "content-type" | "content-md5");
+    let covered = |n: &&HeaderName| {
+        n.as_str().starts_with("x-amz-") || matches!(n.as_str(), "host" | "content-type" | "content-md5")
+    };
     let mut names: Vec<&str> = headers.keys().filter(covered).map(HeaderName::as_str).collect();
     names.sort_unstable();
     names.join(";")
@@ -93,7 +104,9 @@ fn signed_headers(headers: &HeaderMap) -> String {
 
 fn insert(headers: &mut HeaderMap, name: &'static str, value: &str, sensitive: bool) -> Result<(), SigError> {
     // The value is a secret: it does not go into the error.
-    let mut value = HeaderValue::from_str(value).map_err(|_| SigError::Unsignable(format!("`{name}` would not be a valid header; check the held credentials")))?;
+    let mut value = HeaderValue::from_str(value).map_err(|_| {
+        SigError::Unsignable(format!("`{name}` would not be a valid header; check the held credentials"))
+    })?;
     value.set_sensitive(sensitive);
     headers.insert(HeaderName::from_static(name), value);
     Ok(())

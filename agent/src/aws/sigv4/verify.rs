@@ -67,7 +67,8 @@ pub(super) fn signature(mut key: KeyedHmac, stamp: &Stamp, region: &str, service
     let mut digest = [0; 64];
     // 32 bytes always fit 64 digits.
     let _ = hex::encode_to_slice(Sha256::digest(canonical), &mut digest);
-    for piece in [ALGORITHM, "\n", stamp.as_str(), "\n", stamp.date(), "/", region, "/", service, "/", TERMINATOR, "\n"] {
+    for piece in [ALGORITHM, "\n", stamp.as_str(), "\n", stamp.date(), "/", region, "/", service, "/", TERMINATOR, "\n"]
+    {
         key.update(piece.as_bytes());
     }
     key.update(&digest);

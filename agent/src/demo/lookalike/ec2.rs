@@ -28,7 +28,11 @@ pub(super) fn answer(instances: &mut Instances, call: &Call) -> Answer {
         Some("DescribeInstances") => xml(format!(
             "<DescribeInstancesResponse xmlns=\"{NAMESPACE}\"><requestId>look-alike</requestId><reservationSet>{}</reservationSet>\
              </DescribeInstancesResponse>",
-            instances.0.iter().map(|i| format!("<item>{}</item>", reservation(std::slice::from_ref(i)))).collect::<String>()
+            instances
+                .0
+                .iter()
+                .map(|i| format!("<item>{}</item>", reservation(std::slice::from_ref(i))))
+                .collect::<String>()
         )),
         other => xml_error(
             StatusCode::BAD_REQUEST,
@@ -40,7 +44,11 @@ pub(super) fn answer(instances: &mut Instances, call: &Call) -> Answer {
 
 fn run(instances: &mut Instances, call: &Call) -> Answer {
     let Some(image) = call.form("ImageId") else {
-        return xml_error(StatusCode::BAD_REQUEST, "MissingParameter", "The request must contain the parameter ImageId.");
+        return xml_error(
+            StatusCode::BAD_REQUEST,
+            "MissingParameter",
+            "The request must contain the parameter ImageId.",
+        );
     };
     let kind = call.form("InstanceType").unwrap_or_else(|| "m1.small".into());
     let count = call.form("MaxCount").and_then(|n| n.parse().ok()).unwrap_or(1usize).clamp(1, 100);

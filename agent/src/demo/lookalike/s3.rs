@@ -76,7 +76,8 @@ pub(super) fn answer(buckets: &mut Buckets, call: &Call) -> Answer {
 fn address(call: &Call) -> Option<(String, String)> {
     let path = percent_decode_str(call.parts.uri.path().strip_prefix('/')?).decode_utf8().ok()?.into_owned();
     let host = call.header("host").unwrap_or_default().split(':').next().unwrap_or_default();
-    let virtual_bucket = host.split_once(".s3.").or_else(|| host.split_once(".s3-")).map(|(bucket, _)| bucket.to_owned());
+    let virtual_bucket =
+        host.split_once(".s3.").or_else(|| host.split_once(".s3-")).map(|(bucket, _)| bucket.to_owned());
     Some(match virtual_bucket {
         Some(bucket) => (bucket, path),
         None => match path.split_once('/') {
@@ -91,7 +92,8 @@ fn content(call: &Call) -> Result<Bytes, Box<Answer>> {
     if call.claim.payload != Payload::StreamingUnsignedTrailer {
         return Ok(call.body.clone());
     }
-    chunked::decode(&call.body).map_err(|e| Box::new(xml_error(StatusCode::BAD_REQUEST, "IncompleteBody", &e.to_string())))
+    chunked::decode(&call.body)
+        .map_err(|e| Box::new(xml_error(StatusCode::BAD_REQUEST, "IncompleteBody", &e.to_string())))
 }
 
 fn put(buckets: &mut Buckets, bucket: &str, key: &str, call: &Call) -> Answer {
@@ -160,7 +162,9 @@ fn multipart(buckets: &mut Buckets, bucket: &str, key: &str, call: &Call) -> Ans
             escape(key)
         ));
     }
-    let Some(upload) = call.query("uploadId").and_then(|id| buckets.uploads.remove(&id)) else { return no_such_upload() };
+    let Some(upload) = call.query("uploadId").and_then(|id| buckets.uploads.remove(&id)) else {
+        return no_such_upload();
+    };
     if (upload.bucket.as_str(), upload.key.as_str()) != (bucket, key) {
         return no_such_upload();
     }
@@ -191,7 +195,11 @@ fn delete(buckets: &mut Buckets, bucket: &str, key: &str, call: &Call) -> Answer
 
 fn list_buckets(buckets: &Buckets) -> Answer {
     let items = buckets.buckets.keys().fold(String::new(), |mut out, name| {
-        let _ = write!(out, "<Bucket><Name>{}</Name><CreationDate>2026-11-24T00:00:00.000Z</CreationDate></Bucket>", escape(name));
+        let _ = write!(
+            out,
+            "<Bucket><Name>{}</Name><CreationDate>2026-11-24T00:00:00.000Z</CreationDate></Bucket>",
+            escape(name)
+        );
         out
     });
     xml(format!(

@@ -22,7 +22,9 @@ pub(super) fn answer(call: &Call) -> Answer {
                 "VersionStages": ["AWSCURRENT"],
             }),
         ),
-        (Some("GetSecretValue"), _) => error("ResourceNotFoundException", "Secrets Manager can't find the specified secret."),
+        (Some("GetSecretValue"), _) => {
+            error("ResourceNotFoundException", "Secrets Manager can't find the specified secret.")
+        }
         _ => error("InvalidRequestException", "This look-alike's Secrets Manager has only GetSecretValue."),
     }
 }

@@ -62,7 +62,14 @@ pub(super) fn start(places: &Places, upstream: &Upstream) -> anyhow::Result<Cont
     command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").args(["daemon", "--config"]).arg(&config);
     let mut server = Server::start("tollgate", &mut command, places.work.join("tollgate.log"))?;
     server.wait_for(&Ready::Exists(&socket))?;
-    let client = [&places.tollgate.display().to_string(), "run", "--socket", &socket.display().to_string(), "--", &places.load.display().to_string()];
+    let client = [
+        &places.tollgate.display().to_string(),
+        "run",
+        "--socket",
+        &socket.display().to_string(),
+        "--",
+        &places.load.display().to_string(),
+    ];
     Ok(Contender {
         kind: Kind::Tollgate,
         server: Some(server),
