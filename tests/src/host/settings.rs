@@ -1,6 +1,7 @@
 //! The configuration and the policies of a test host.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use super::Host;
 use crate::bed::ACCOUNT;
@@ -52,10 +53,10 @@ impl Host {
     pub fn write_settings(&self, settings: &Settings) {
         fs::write(self.dir.join("policies/tests.cedar"), &settings.policies).expect("a policy file");
         let secret = self.dir.join("held-secret");
-        fs::write(&secret, &self.info.held_secret_access_key).expect("the held secret");
-        std::os::unix::fs::chown(&secret, Some(0), Some(0)).expect("chown");
-        fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode");
-        fs::write(self.config(), self.text(settings)).expect("a configuration");
+        for (path, text) in [(secret, self.info.held_secret_access_key.clone()), (self.config(), self.text(settings))] {
+            fs::write(&path, text).expect("a file of the daemon's");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode");
+        }
     }
 
     /// The `broker` of a binding that uses the bed's held key.
