@@ -112,6 +112,8 @@ const SIGNING: &[(&str, &str)] = &[
     ("ec2", "ec2"),
     ("iam", "iam"),
     ("sqs", "sqs"),
+    // `queue.amazonaws.com`: what version 1 of the AWS CLI still uses for us-east-1.
+    ("queue", "sqs"),
     ("sns", "sns"),
     ("dynamodb", "dynamodb"),
     ("secretsmanager", "secretsmanager"),
@@ -130,7 +132,7 @@ const SIGNING: &[(&str, &str)] = &[
 ];
 
 /// Services whose endpoint without a region is signed for us-east-1.
-const GLOBAL: &[&str] = &["iam", "sts", "s3"];
+const GLOBAL: &[&str] = &["iam", "sts", "s3", "sqs"];
 
 /// Whether a host is a global endpoint, whose name says nothing about the region that is signed for.
 pub fn is_global(host: &str) -> bool {
@@ -162,6 +164,7 @@ mod tests {
             ("sts-fips.us-east-1.amazonaws.com", Some("sts"), Some("us-east-1"), None, HostClass::Api),
             ("dynamodb.cn-north-1.amazonaws.com.cn", Some("dynamodb"), Some("cn-north-1"), None, HostClass::Api),
             ("ec2.us-gov-west-1.amazonaws.com", Some("ec2"), Some("us-gov-west-1"), None, HostClass::Api),
+            ("queue.amazonaws.com", Some("sqs"), Some("us-east-1"), None, HostClass::Api),
             ("sqs.us-east-1.api.aws", Some("sqs"), Some("us-east-1"), None, HostClass::Api),
             ("x.eu-west-1.elb.amazonaws.com", None, Some("eu-west-1"), None, HostClass::Customer),
             ("nobody.us-east-1.amazonaws.com", None, Some("us-east-1"), None, HostClass::Unknown),

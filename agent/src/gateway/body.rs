@@ -91,7 +91,7 @@ impl Streamed {
                     }
                 }
                 // With a length, hyper does not poll past the last byte: the check must not wait for the end.
-                if self.inner.is_end_stream() {
+                if at_end(&self.inner) {
                     self.finish().err().map_or(Some(Ok(frame)), |e| Some(Err(e)))
                 } else {
                     Some(Ok(frame))
@@ -128,11 +128,11 @@ impl Body for ResponseBody {
                 match &polled {
                     Some(Ok(frame)) => {
                         completion.received += frame.data_ref().map_or(0, |d| d.len() as u64);
-                        if inner.is_end_stream() {
+                        if at_end(inner) {
                             completion.complete = true;
                         }
                     }
-                    Some(Err(e)) => completion.error = Some(format!("the answer broke off: {e}")),
+                    Some(Err(e)) => completion.error = Some(format!("the answer broke off: {}", chain(e))),
                     None => completion.complete = true,
                 }
                 Poll::Ready(polled.map(|r| r.map_err(BodyError::from)))
@@ -153,6 +153,23 @@ impl Body for ResponseBody {
             Self::Stream(inner, _) => inner.size_hint(),
         }
     }
+}
+
+/// An error with its causes: hyper's own text seldom says what happened.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(e) = source {
+        text = format!("{text}: {e}");
+        source = e.source();
+    }
+    text
+}
+
+/// Whether the last byte has come. In HTTP/2 the end of the stream may follow in a frame of its own, which nobody waits
+/// for once the announced length is there.
+pub fn at_end(body: &Incoming) -> bool {
+    body.is_end_stream() || body.size_hint().exact() == Some(0)
 }
 
 /// Writes the outcome of an exchange when its answer has ended, however it ended.

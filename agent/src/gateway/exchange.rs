@@ -16,7 +16,7 @@ use http::{Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 
-use super::body::{Completion, RequestBody, ResponseBody};
+use super::body::{Completion, RequestBody, ResponseBody, at_end};
 use super::connection::Connection;
 use super::sniff::without_port;
 use crate::approval;
@@ -500,7 +500,7 @@ impl<'a> Exchange<'a> {
         if decision.obligations.mask.is_some() && parts.status.is_success() {
             return self.mask(parts, body, operation, completion).await;
         }
-        if body.is_end_stream() || self.parts.method == http::Method::HEAD {
+        if at_end(&body) || self.parts.method == http::Method::HEAD {
             completion.set_complete();
         }
         Ok(Response::from_parts(parts, ResponseBody::Stream(body, Box::new(completion))))

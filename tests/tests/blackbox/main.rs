@@ -1,0 +1,6 @@
+//! Tollgate from outside: real clients, independent servers that verify signatures, real namespaces and cgroups.
+//!
+//! One module per behaviour; `tests/README.md` says where a new test goes. Needs root, the binaries of
+//! `cargo build --workspace --exclude tollgate-ebpf` and the tools of `cargo xtask tools`; fails without them.
+
+mod matrix;
