@@ -20,10 +20,12 @@ mod account;
 mod agent;
 mod daemon;
 mod place;
+mod provider;
 mod settings;
 
 pub use account::{Event, Exchange, Timeline};
 pub use agent::{Agent, Output, Running};
+pub use provider::Provider;
 pub use settings::{POLICIES, Settings};
 
 /// Long enough for a busy machine; nothing waits for it when all is well.

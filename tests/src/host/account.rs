@@ -16,6 +16,7 @@ pub struct Timeline {
 /// One request and its answer; see `docs` for the fields that are left out here.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Exchange {
+    pub subject: String,
     pub action: String,
     pub operation: String,
     pub host: String,
