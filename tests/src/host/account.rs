@@ -22,6 +22,8 @@ pub struct Exchange {
     pub host: String,
     pub target: String,
     pub resources: Vec<String>,
+    /// JSON.
+    pub parameters: String,
     pub decision: String,
     pub policies: Vec<String>,
     pub reason: String,

@@ -3,5 +3,6 @@
 //! One module per behaviour; `tests/README.md` says where a new test goes. Needs root, the binaries of
 //! `cargo build --workspace --exclude tollgate-ebpf` and the tools of `cargo xtask tools`; fails without them.
 
+mod bypass;
 mod identity;
 mod matrix;
