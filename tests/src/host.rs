@@ -122,7 +122,7 @@ impl Host {
     pub fn root(&self, argv: &[&str]) -> Output {
         let mut command = self.enter();
         command.args(argv);
-        agent::finish(command, "root", &[], BUDGET)
+        agent::finish(command, &argv.join(" "), &[], BUDGET)
     }
 }
 

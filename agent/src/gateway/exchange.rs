@@ -5,7 +5,7 @@
 //! Runs on the connection's task (HTTP/2: on a task per stream).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use http::{Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 
-use super::body::{Completion, RequestBody, ResponseBody, at_end};
+use super::body::{BodyError, Completion, Passage, RequestBody, ResponseBody, at_end};
 use super::connection::Connection;
 use super::sniff::without_port;
 use crate::approval;
@@ -86,7 +86,7 @@ struct Exchange<'a> {
     protocol: Option<Protocol>,
     operation: Option<Operation>,
     recorded: Option<ExchangeId>,
-    sent: Arc<AtomicU64>,
+    passage: Arc<Passage>,
 }
 
 impl<'a> Exchange<'a> {
@@ -100,7 +100,7 @@ impl<'a> Exchange<'a> {
             protocol: None,
             operation: None,
             recorded: None,
-            sent: Arc::new(AtomicU64::new(0)),
+            passage: Arc::default(),
         }
     }
 
@@ -233,7 +233,7 @@ impl<'a> Exchange<'a> {
         match Limited::new(body, limit).collect().await {
             Ok(whole) => {
                 let bytes = whole.to_bytes();
-                self.sent.store(bytes.len() as u64, Ordering::Relaxed);
+                self.passage.sent.store(bytes.len() as u64, Ordering::Relaxed);
                 Ok(Read::Whole(bytes))
             }
             Err(e) if e.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
@@ -446,7 +446,7 @@ impl<'a> Exchange<'a> {
         };
         let body = match body {
             Read::Whole(bytes) => RequestBody::Whole(bytes),
-            Read::Stream(incoming) => RequestBody::stream(incoming, declared, self.sent.clone()),
+            Read::Stream(incoming) => RequestBody::stream(incoming, declared, self.passage.clone()),
         };
         Ok(Request::from_parts(parts, body))
     }
@@ -469,6 +469,9 @@ impl<'a> Exchange<'a> {
 
     async fn send(&self, request: Request<RequestBody>) -> Result<Response<Incoming>, Refusal> {
         self.connection.core.upstreams.load_full().send(request).await.map_err(|e| {
+            if self.passage.altered.load(Ordering::Relaxed) {
+                return Refusal::new(ErrorKind::SignatureDoesNotMatch, BodyError::Altered.to_string());
+            }
             Refusal::new(
                 ErrorKind::ServiceUnavailable,
                 "the endpoint could not be reached through Tollgate; see its journal on this host",
@@ -495,8 +498,13 @@ impl<'a> Exchange<'a> {
             .iter()
             .find_map(|h| parts.headers.get(*h)?.to_str().ok())
             .map(str::to_owned);
-        let mut completion =
-            Completion::new(self.connection.core.store.clone(), id, parts.status.as_u16(), aws_id, self.sent.clone());
+        let mut completion = Completion::new(
+            self.connection.core.store.clone(),
+            id,
+            parts.status.as_u16(),
+            aws_id,
+            self.passage.clone(),
+        );
         if decision.obligations.mask.is_some() && parts.status.is_success() {
             return self.mask(parts, body, operation, completion).await;
         }
@@ -575,7 +583,8 @@ impl<'a> Exchange<'a> {
         let reason = refusal.detail.clone().unwrap_or_else(|| refusal.message.clone());
         let response = match self.protocol {
             Some(protocol) => {
-                let service = self.operation.as_ref().map_or("", |o| o.service.as_str());
+                let endpoint = self.connection.endpoint.signing.as_deref().unwrap_or_default();
+                let service = self.operation.as_ref().map_or(endpoint, |o| o.service.as_str());
                 error::respond(protocol, service, refusal.kind, &refusal.message, &self.request_id)
             }
             None => error::respond_unknown(

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 use super::{BUDGET, Host, NOBODY, Timeline, unique};
 
@@ -85,7 +86,7 @@ impl<'a> Agent<'a> {
     /// Runs a command to its end.
     #[track_caller]
     pub fn run(&self, argv: &[&str]) -> Output {
-        finish(self.command(argv), &self.name, &self.stdin, self.budget)
+        finish(self.command(argv), &format!("{}: {}", self.name, argv.join(" ")), &self.stdin, self.budget)
     }
 
     /// Runs Python with the clients' packages.
@@ -94,9 +95,26 @@ impl<'a> Agent<'a> {
         self.run(&["python3", "-c", script])
     }
 
+    /// Runs a script that has all of `clients/python/probe.py`; gives what it prints, one JSON value a line.
+    #[track_caller]
+    pub fn probe(&self, script: &str) -> Vec<Value> {
+        let text = self.python(&self.prelude(script)).ok();
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+    }
+
+    /// The same for a script that goes on.
+    pub fn start_probe(&self, script: &str) -> Running {
+        self.start(&["python3", "-c", &self.prelude(script)])
+    }
+
+    fn prelude(&self, script: &str) -> String {
+        let clients = self.host.dir().join("clients");
+        format!("import sys\nsys.path.insert(0, '{}')\nfrom probe import *\n{script}", clients.display())
+    }
+
     /// Starts a command that goes on.
     pub fn start(&self, argv: &[&str]) -> Running {
-        Running::start(self.command(argv), &self.name, &self.stdin)
+        Running::start(self.command(argv), &format!("{}: {}", self.name, argv.join(" ")), &self.stdin)
     }
 
     /// What the record says of the newest session of this agent.
@@ -167,8 +185,8 @@ pub struct Running {
 }
 
 impl Running {
-    fn start(mut command: Command, name: &str, stdin: &[u8]) -> Self {
-        let what = format!("{name}: {command:?}");
+    fn start(mut command: Command, what: &str, stdin: &[u8]) -> Self {
+        let what = what.to_owned();
         command.stdin(if stdin.is_empty() { Stdio::null() } else { Stdio::piped() });
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a command");
         if let Some(mut pipe) = child.stdin.take() {
@@ -225,8 +243,8 @@ impl Drop for Running {
 }
 
 #[track_caller]
-pub(super) fn finish(command: Command, name: &str, stdin: &[u8], budget: Duration) -> Output {
-    Running::start(command, name, stdin).wait(budget)
+pub(super) fn finish(command: Command, what: &str, stdin: &[u8], budget: Duration) -> Output {
+    Running::start(command, what, stdin).wait(budget)
 }
 
 fn collect(mut stream: impl std::io::Read + Send + 'static) -> JoinHandle<String> {

@@ -75,7 +75,7 @@ impl Host {
         let mut command = std::process::Command::new(place::binary("tollgate"));
         command.env_clear().env("PATH", place::PATH).stdin(Stdio::null());
         command.arg("--socket").arg(self.socket()).args(args);
-        agent::finish(command, "root", &[], super::BUDGET)
+        agent::finish(command, &format!("tollgate {}", args.join(" ")), &[], super::BUDGET)
     }
 
     /// The control socket.
