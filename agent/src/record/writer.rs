@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::{ExchangeId, Intent, Outcome, RecordError, SessionRow, chain, schema};
 use crate::config::Durability;
 use crate::journal::Event;
-use crate::session::SessionId;
+use crate::session::{SessionId, State};
 
 /// Most writes in one transaction: bounds how long the first of them waits.
 const BATCH: usize = 512;
@@ -48,7 +48,7 @@ struct Shared {
 
 impl Store {
     /// Opens or makes the database and starts its writer. Exchanges that an earlier daemon left without an outcome are
-    /// marked as interrupted.
+    /// marked as interrupted, and its open sessions as ended: nobody knows their principals any more.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, RecordError> {
         let connection = schema::open(path, durability)?;
         let failed = |e: rusqlite::Error| RecordError::Open { path: path.into(), message: e.to_string() };
@@ -57,11 +57,9 @@ impl Store {
             connection.query_row("SELECT coalesce(max(id), 0) FROM exchange", [], |r| r.get(0)).map_err(failed)?;
         let last_event: i64 =
             connection.query_row("SELECT coalesce(max(id), 0) FROM event", [], |r| r.get(0)).map_err(failed)?;
-        let open: Vec<i64> = {
-            let mut statement = connection.prepare("SELECT id FROM exchange WHERE ended IS NULL").map_err(failed)?;
-            let ids = statement.query_map([], |r| r.get(0)).map_err(failed)?;
-            ids.collect::<rusqlite::Result<_>>().map_err(failed)?
-        };
+        let open: Vec<i64> = column(&connection, "SELECT id FROM exchange WHERE ended IS NULL").map_err(failed)?;
+        let orphans: Vec<String> =
+            column(&connection, "SELECT id FROM session WHERE state = 'open'").map_err(failed)?;
         let (queue, work) = mpsc::sync_channel(QUEUE);
         let mut writer = Writer { connection, head, event: last_event };
         std::thread::Builder::new()
@@ -81,6 +79,10 @@ impl Store {
                     error: Some("interrupted: the daemon ended before the exchange did".into()),
                 },
             );
+        }
+        for id in orphans.iter().filter_map(|id| SessionId::parse(id)) {
+            // The writer answers in its own time.
+            store.put(Write::EndSession(id, State::Ended.as_str(), SystemTime::now(), oneshot::channel().0));
         }
         Ok(store)
     }
@@ -143,6 +145,10 @@ impl Store {
             Err(mpsc::TrySendError::Disconnected(_)) => tracing::error!("the record's writer has stopped"),
         }
     }
+}
+
+fn column<T: rusqlite::types::FromSql>(connection: &Connection, sql: &str) -> rusqlite::Result<Vec<T>> {
+    connection.prepare(sql)?.query_map([], |r| r.get(0))?.collect()
 }
 
 struct Writer {
@@ -239,7 +245,7 @@ impl Writer {
             (i64::try_from(o.bytes_sent).unwrap_or(i64::MAX), i64::try_from(o.bytes_received).unwrap_or(i64::MAX));
         self.connection
             .prepare_cached("UPDATE exchange SET status = ?2, request_id = ?3, bytes_sent = ?4, bytes_received = ?5, ended = ?6, error = ?7 WHERE id = ?1")?
-            .execute(params![id.0, o.status, o.request_id, sent, received, micros(o.ended), o.error])?;
+            .execute(params![id.0, (o.status != 0).then_some(o.status), o.request_id, sent, received, micros(o.ended), o.error])?;
         self.link(
             "outcome",
             &serde_json::json!({

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -181,7 +182,7 @@ impl std::fmt::Display for Output {
 pub struct Running {
     child: Child,
     what: String,
-    streams: Option<[JoinHandle<String>; 2]>,
+    streams: [Stream; 2],
 }
 
 impl Running {
@@ -196,7 +197,7 @@ impl Running {
         }
         let stdout = child.stdout.take().expect("piped");
         let stderr = child.stderr.take().expect("piped");
-        Self { child, what, streams: Some([collect(stdout), collect(stderr)]) }
+        Self { child, what, streams: [Stream::of(stdout), Stream::of(stderr)] }
     }
 
     /// Of what was started: `tollgate run` for a tagged command.
@@ -227,9 +228,8 @@ impl Running {
             }
             std::thread::sleep(Duration::from_millis(5));
         };
-        let [stdout, stderr] = self.streams.take().expect("waited once");
-        let join = |s: JoinHandle<String>| s.join().expect("a reader");
-        let output = Output { status, stdout: join(stdout), stderr: join(stderr), what: self.what.clone() };
+        let [stdout, stderr] = [self.streams[0].text(), self.streams[1].text()];
+        let output = Output { status, stdout, stderr, what: self.what.clone() };
         assert!(!late, "not within {budget:?}: {output}");
         output
     }
@@ -247,10 +247,32 @@ pub(super) fn finish(command: Command, what: &str, stdin: &[u8], budget: Duratio
     Running::start(command, what, stdin).wait(budget)
 }
 
-fn collect(mut stream: impl std::io::Read + Send + 'static) -> JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = stream.read_to_end(&mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+/// What a command writes, as it comes.
+#[derive(Debug)]
+struct Stream {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Stream {
+    fn of(mut stream: impl std::io::Read + Send + 'static) -> Self {
+        let bytes = Arc::<Mutex<Vec<u8>>>::default();
+        let into = bytes.clone();
+        let reader = std::thread::spawn(move || {
+            let mut piece = [0; 16384];
+            while let Ok(n @ 1..) = stream.read(&mut piece) {
+                into.lock().expect("a buffer").extend_from_slice(&piece[..n]);
+            }
+        });
+        Self { bytes, reader }
+    }
+
+    /// All of it, if the stream has ended or ends soon: a command that outlives `tollgate run` keeps it open.
+    fn text(&self) -> String {
+        let end = Instant::now() + Duration::from_secs(1);
+        while !self.reader.is_finished() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        String::from_utf8_lossy(&self.bytes.lock().expect("a buffer")).into_owned()
+    }
 }
