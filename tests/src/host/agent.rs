@@ -225,7 +225,7 @@ impl Drop for Running {
 }
 
 #[track_caller]
-pub(super) fn finish(command: Command, name: &str, stdin: &[u8], budget: Duration) -> Output {
+pub(crate) fn finish(command: Command, name: &str, stdin: &[u8], budget: Duration) -> Output {
     Running::start(command, name, stdin).wait(budget)
 }
 

@@ -4,3 +4,4 @@
 //! `cargo build --workspace --exclude tollgate-ebpf` and the tools of `cargo xtask tools`; fails without them.
 
 mod matrix;
+mod service;
