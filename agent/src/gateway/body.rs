@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 
+use super::upstream::UpstreamBody;
 use crate::record::{ExchangeId, Outcome, Store};
 
 /// Why a body broke off.
@@ -112,7 +113,7 @@ impl Streamed {
 #[derive(Debug)]
 pub enum ResponseBody {
     Whole(Bytes),
-    Stream(Incoming, Box<Completion>),
+    Stream(UpstreamBody, Box<Completion>),
 }
 
 impl Body for ResponseBody {
