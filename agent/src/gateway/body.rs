@@ -169,7 +169,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// Whether the last byte has come. In HTTP/2 the end of the stream may follow in a frame of its own, which nobody waits
 /// for once the announced length is there.
-pub fn at_end(body: &Incoming) -> bool {
+pub fn at_end(body: &impl Body) -> bool {
     body.is_end_stream() || body.size_hint().exact() == Some(0)
 }
 
