@@ -82,11 +82,17 @@ fn the_unit_starts_reloads_restarts_and_tells_journald() {
     booted.run("rm /etc/tollgate/policies/99-bad.cedar");
 
     // A daemon that is killed comes back by itself, and takes its pins over.
+    let open = || booted.run("tollgate sessions list --state open --json");
+    booted.run("systemd-run --quiet --unit=long tollgate run --name long -- sleep 600");
+    wait_for("the session", || open().contains("\"long\"").then_some(()));
     let before = property(&booted, "MainPID");
-    booted.run("systemctl kill --signal=KILL tollgate");
+    booted.run("systemctl kill --signal=KILL --kill-whom=main tollgate");
     wait_for("the restart", || {
         (property(&booted, "MainPID") != before && property(&booted, "ActiveState") == "active").then_some(())
     });
+    assert_eq!(open(), "[]");
+    let orphaned = booted.run("journalctl --sync; journalctl -u tollgate -o cat TOLLGATE_EVENT=session-ended");
+    assert!(orphaned.contains("its daemon ended before it did"), "{orphaned}");
     booted.try_run(&format!("tollgate run --name again -- sh -c '{ASK}'"));
     assert_eq!(blocked(&booted).len(), 2);
 
