@@ -5,6 +5,8 @@
 //! cannot be written is an error that stops the exchange.
 
 mod chain;
+mod line;
+mod queue;
 mod read;
 mod schema;
 mod writer;

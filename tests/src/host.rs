@@ -23,7 +23,9 @@ mod place;
 mod settings;
 
 pub use account::{Event, Exchange, Timeline};
+pub(crate) use agent::finish;
 pub use agent::{Agent, Output, Running};
+pub(crate) use place::{PATH, binary, tools};
 pub use settings::{POLICIES, Settings};
 
 /// Long enough for a busy machine; nothing waits for it when all is well.

@@ -3,9 +3,13 @@
 //! One file per verb. Each says what it is doing while it does it, and how to mend what is missing.
 
 mod bench;
+mod demo;
 mod ebpf;
 mod process;
+mod test;
 mod tools;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -22,14 +26,30 @@ enum Verb {
     Ebpf(ebpf::Args),
     /// Installs what tests and demonstration need, below `.tools/`
     Tools(tools::Args),
+    /// Shows the main job on this machine, with the real AWS CLI
+    Demo(demo::Args),
+    /// Runs all tests: formatting, lints, dependencies, unit, integration, black-box
+    Test(test::Args),
     /// Measures Tollgate against its neighbours, and writes docs/benchmarks.md and docs/benchmarks.json
     Bench(bench::Args),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("xtask: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     match Cli::parse().verb {
         Verb::Ebpf(args) => ebpf::run(&args),
         Verb::Tools(args) => tools::run(&args),
+        Verb::Demo(args) => demo::run(&args),
+        Verb::Test(args) => test::run(&args),
         Verb::Bench(args) => bench::run(&args),
     }
 }

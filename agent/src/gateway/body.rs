@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 
+use super::upstream::UpstreamBody;
 use crate::record::{ExchangeId, Outcome, Store};
 
 /// Why a body broke off.
@@ -125,7 +126,7 @@ impl Streamed {
 #[derive(Debug)]
 pub enum ResponseBody {
     Whole(Bytes),
-    Stream(Incoming, Box<Completion>),
+    Stream(UpstreamBody, Box<Completion>),
 }
 
 impl Body for ResponseBody {
@@ -181,7 +182,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// Whether the last byte has come. In HTTP/2 the end of the stream may follow in a frame of its own, which nobody waits
 /// for once the announced length is there.
-pub fn at_end(body: &Incoming) -> bool {
+pub fn at_end(body: &impl Body) -> bool {
     body.is_end_stream() || body.size_hint().exact() == Some(0)
 }
 

@@ -243,7 +243,7 @@ impl Drop for Running {
 }
 
 #[track_caller]
-pub(super) fn finish(command: Command, what: &str, stdin: &[u8], budget: Duration) -> Output {
+pub(crate) fn finish(command: Command, what: &str, stdin: &[u8], budget: Duration) -> Output {
     Running::start(command, what, stdin).wait(budget)
 }
 

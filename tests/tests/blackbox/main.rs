@@ -11,4 +11,5 @@ mod matrix;
 mod policy;
 mod record;
 mod run;
+mod service;
 mod splice;
