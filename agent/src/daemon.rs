@@ -153,6 +153,7 @@ pub fn run(config: &Path) -> anyhow::Result<()> {
 
 async fn serve(core: Arc<Core>) -> anyhow::Result<()> {
     let config = core.config.load_full();
+    core.end_orphans().await.context("cannot end the sessions that an earlier daemon left open")?;
     let control = control::listen(&config.control_socket(), config.control.group.as_deref())?;
     let listeners = core
         .capture

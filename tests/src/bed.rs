@@ -16,7 +16,7 @@ mod dns;
 mod front;
 mod moto;
 mod s3;
-mod teardown;
+pub(crate) mod teardown;
 pub mod world;
 
 pub use teardown::{slice, take_down};

@@ -24,7 +24,9 @@ mod provider;
 mod settings;
 
 pub use account::{Event, Exchange, Timeline};
+pub(crate) use agent::finish;
 pub use agent::{Agent, Output, Running};
+pub(crate) use place::{PATH, binary, tools};
 pub use provider::Provider;
 pub use settings::{POLICIES, Settings};
 
@@ -124,7 +126,7 @@ impl Host {
     pub fn root(&self, argv: &[&str]) -> Output {
         let mut command = self.enter();
         command.args(argv);
-        agent::finish(command, "root", &[], BUDGET)
+        agent::finish(command, &argv.join(" "), &[], BUDGET)
     }
 }
 

@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use anyhow::{bail, ensure};
 
+use crate::ebpf;
 use crate::process::{cargo, root, step};
 use crate::tools::{self, Tool};
-use crate::{ebpf, process};
 
 /// Programs that the tests start, and Debian's packages of them.
 const PROGRAMS: [(&str, &str); 8] = [
@@ -112,11 +112,11 @@ fn unit() -> anyhow::Result<()> {
 
 fn blackbox() -> anyhow::Result<()> {
     tools::programs(&PROGRAMS)?;
-    tools::install(&[Tool::Clients, Tool::Moto, Tool::Js, Tool::Oidc])?;
+    tools::install(&[Tool::Clients, Tool::Moto, Tool::Js, Tool::Oidc, Tool::Rootfs])?;
     let mut build = cargo();
     build.args(["build", "--locked", "--workspace", "--exclude", "tollgate-ebpf", "--exclude", "xtask", "--bins"]);
     step("building what is tested", &mut build)?;
     let mut tests = cargo();
     tests.args(["test", "--locked", "--package", "tollgate-tests", "--test", "blackbox"]);
-    step("black-box tests", tests.env("CI", "true").env("TOLLGATE_BIN_DIR", process::target().join("debug")))
+    step("black-box tests", tests.env("CI", "true"))
 }

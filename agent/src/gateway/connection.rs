@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::exchange;
+use super::farewell;
 use super::sniff::{SniffError, Sniffed, sniff};
 use super::splice;
 use super::stream::Rewound;
@@ -126,7 +127,13 @@ async fn dispatch(
         Ok(Ok(found)) => found,
         // Clients open connections and think better of it; that is no event.
         Ok(Err(SniffError::Eof)) => return,
-        Ok(Err(e)) => return refuse(e.to_string(), Kind::Refused),
+        Ok(Err(e)) => {
+            refuse(e.to_string(), Kind::Refused);
+            if matches!(e, SniffError::Tls(_)) {
+                farewell::malformed_tls(stream).await;
+            }
+            return;
+        }
         Err(_) => {
             return refuse(
                 "no complete ClientHello or request head within `gateway.handshake_timeout`".into(),
@@ -142,7 +149,8 @@ async fn dispatch(
     let endpoint = name.and_then(|n| aws::endpoint::resolve(n)).filter(|e| e.class != HostClass::Customer);
     let Some(endpoint) = endpoint else {
         if let Err(reason) = splice::judge(&config.egress, &sniffed) {
-            return refuse(reason, Kind::Refused);
+            refuse(reason.clone(), Kind::Refused);
+            return farewell::refuse(stream, &sniffed, &reason).await;
         }
         let result = splice::splice(stream, seen, flow.original, config.gateway.connect_timeout).await;
         let mut told = event(Kind::Spliced, &session, &flow, &exe);

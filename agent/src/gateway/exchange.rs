@@ -4,21 +4,22 @@
 //! Owns the order of the stages and what is told and recorded when one of them says no.
 //! Runs on the connection's task (HTTP/2: on a task per stream).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, StatusCode, Uri, Version, header};
+use http::uri::{Authority, PathAndQuery};
+use http::{Request, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 
-use super::body::{Completion, RequestBody, ResponseBody, at_end};
+use super::body::{BodyError, Completion, Passage, RequestBody, ResponseBody, at_end};
 use super::connection::Connection;
 use super::sniff::without_port;
+use super::upstream::UpstreamBody;
 use crate::approval;
 use crate::aws::error::{self, ErrorKind};
 use crate::aws::operation::{self, BodyNeed, Operation, Protocol, Route};
@@ -81,26 +82,32 @@ struct Exchange<'a> {
     parts: Parts,
     started: SystemTime,
     principal: Arc<Principal>,
-    request_id: String,
+    /// Whether the request announced a body.
+    carries_body: bool,
+    /// Made when somebody asks for it: most answers carry AWS's own.
+    request_id: OnceLock<String>,
     /// Known from the stage that found them on, for the answer and the record of a refusal.
     protocol: Option<Protocol>,
-    operation: Option<Operation>,
+    operation: Option<Arc<Operation>>,
     recorded: Option<ExchangeId>,
-    sent: Arc<AtomicU64>,
+    passage: Arc<Passage>,
 }
 
 impl<'a> Exchange<'a> {
     fn new(connection: &'a Connection, parts: Parts) -> Self {
+        let carries_body = parts.headers.contains_key(header::TRANSFER_ENCODING)
+            || parts.headers.get(header::CONTENT_LENGTH).is_some_and(|l| l != "0");
         Self {
             connection,
             parts,
             started: SystemTime::now(),
             principal: connection.session.principal(),
-            request_id: request_id(),
+            carries_body,
+            request_id: OnceLock::new(),
             protocol: None,
             operation: None,
             recorded: None,
-            sent: Arc::new(AtomicU64::new(0)),
+            passage: Arc::default(),
         }
     }
 
@@ -233,7 +240,7 @@ impl<'a> Exchange<'a> {
         match Limited::new(body, limit).collect().await {
             Ok(whole) => {
                 let bytes = whole.to_bytes();
-                self.sent.store(bytes.len() as u64, Ordering::Relaxed);
+                self.passage.sent.store(bytes.len() as u64, Ordering::Relaxed);
                 Ok(Read::Whole(bytes))
             }
             Err(e) if e.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
@@ -313,7 +320,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// The whole operation: action, resources, parameters.
-    fn understand(&mut self, route: Route, body: &Read, held: Option<&Held>) -> Result<Operation, Refusal> {
+    fn understand(&mut self, route: Route, body: &Read, held: Option<&Held>) -> Result<Arc<Operation>, Refusal> {
         let bytes = match body {
             Read::Whole(bytes) => Some(bytes.as_ref()),
             Read::Stream(_) => None,
@@ -322,6 +329,7 @@ impl<'a> Exchange<'a> {
         let operation = route
             .finish(self.parts.uri.query().unwrap_or_default(), bytes, account)
             .map_err(|e| Refusal::malformed(e.to_string()))?;
+        let operation = Arc::new(operation);
         self.operation = Some(operation.clone());
         Ok(operation)
     }
@@ -422,7 +430,11 @@ impl<'a> Exchange<'a> {
         payload: Payload,
         body: Read,
     ) -> Result<Request<RequestBody>, Refusal> {
-        let mut parts = self.parts.clone();
+        // The headers move; what is said of the request later needs method and target alone.
+        let mut parts = Request::new(()).into_parts().0;
+        parts.method = self.parts.method.clone();
+        parts.uri = self.parts.uri.clone();
+        parts.headers = std::mem::take(&mut self.parts.headers);
         strip_hop_by_hop(&mut parts.headers);
         parts.headers.remove(header::EXPECT);
         parts.headers.remove(header::TRANSFER_ENCODING);
@@ -439,36 +451,28 @@ impl<'a> Exchange<'a> {
             Refusal::new(ErrorKind::Internal, "the request could not be signed, so it was not sent").with_detail(e)
         })?;
         parts.version = Version::HTTP_11;
-        parts.uri = self.upstream_uri()?;
         let declared = match payload {
             Payload::Hashed(hex) => Some(hex),
             _ => None,
         };
         let body = match body {
             Read::Whole(bytes) => RequestBody::Whole(bytes),
-            Read::Stream(incoming) => RequestBody::stream(incoming, declared, self.sent.clone()),
+            Read::Stream(incoming) => RequestBody::stream(incoming, declared, self.passage.clone()),
         };
         Ok(Request::from_parts(parts, body))
     }
 
-    fn upstream_uri(&self) -> Result<Uri, Refusal> {
-        let host = &self.connection.endpoint.host;
+    async fn send(&self, request: Request<RequestBody>) -> Result<Response<UpstreamBody>, Refusal> {
         // Plain HTTP goes on as TLS: the held signature never travels in the clear.
-        let authority = match self.connection.flow.original.port() {
-            80 | 443 => host.clone(),
-            port => format!("{host}:{port}"),
+        let port = match self.connection.flow.original.port() {
+            80 => 443,
+            port => port,
         };
-        let path = self.parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        Uri::builder()
-            .scheme(Scheme::HTTPS)
-            .authority(authority)
-            .path_and_query(path)
-            .build()
-            .map_err(|e| Refusal::malformed(format!("the request target cannot be sent on: {e}")))
-    }
-
-    async fn send(&self, request: Request<RequestBody>) -> Result<Response<Incoming>, Refusal> {
-        self.connection.core.upstreams.load_full().send(request).await.map_err(|e| {
+        let upstreams = self.connection.core.upstreams.load_full();
+        upstreams.send(&self.connection.endpoint.host, port, request).await.map_err(|e| {
+            if self.passage.altered.load(Ordering::Relaxed) {
+                return Refusal::new(ErrorKind::SignatureDoesNotMatch, BodyError::Altered.to_string());
+            }
             Refusal::new(
                 ErrorKind::ServiceUnavailable,
                 "the endpoint could not be reached through Tollgate; see its journal on this host",
@@ -480,7 +484,7 @@ impl<'a> Exchange<'a> {
     /// The endpoint's answer: masked if so decided, else as it streams.
     async fn answer(
         &self,
-        response: Response<Incoming>,
+        response: Response<UpstreamBody>,
         operation: &Operation,
         decision: &Decision,
         id: ExchangeId,
@@ -495,8 +499,13 @@ impl<'a> Exchange<'a> {
             .iter()
             .find_map(|h| parts.headers.get(*h)?.to_str().ok())
             .map(str::to_owned);
-        let mut completion =
-            Completion::new(self.connection.core.store.clone(), id, parts.status.as_u16(), aws_id, self.sent.clone());
+        let mut completion = Completion::new(
+            self.connection.core.store.clone(),
+            id,
+            parts.status.as_u16(),
+            aws_id,
+            self.passage.clone(),
+        );
         if decision.obligations.mask.is_some() && parts.status.is_success() {
             return self.mask(parts, body, operation, completion).await;
         }
@@ -509,7 +518,7 @@ impl<'a> Exchange<'a> {
     async fn mask(
         &self,
         mut parts: http::response::Parts,
-        body: Incoming,
+        body: UpstreamBody,
         operation: &Operation,
         completion: Completion,
     ) -> Result<Response<ResponseBody>, Refusal> {
@@ -558,7 +567,7 @@ impl<'a> Exchange<'a> {
             operation.actions.join(", "),
             abridged(&operation.resources),
             self.connection.session.id,
-            self.request_id,
+            self.request_id(),
         );
         Refusal {
             kind: ErrorKind::AccessDenied,
@@ -575,15 +584,16 @@ impl<'a> Exchange<'a> {
         let reason = refusal.detail.clone().unwrap_or_else(|| refusal.message.clone());
         let response = match self.protocol {
             Some(protocol) => {
-                let service = self.operation.as_ref().map_or("", |o| o.service.as_str());
-                error::respond(protocol, service, refusal.kind, &refusal.message, &self.request_id)
+                let endpoint = self.connection.endpoint.signing.as_deref().unwrap_or_default();
+                let service = self.operation.as_ref().map_or(endpoint, |o| o.service.as_str());
+                error::respond(protocol, service, refusal.kind, &refusal.message, self.request_id())
             }
             None => error::respond_unknown(
                 &self.connection.endpoint,
                 &self.parts,
                 refusal.kind,
                 &refusal.message,
-                &self.request_id,
+                self.request_id(),
             ),
         };
         let store = &self.connection.core.store;
@@ -591,7 +601,8 @@ impl<'a> Exchange<'a> {
             // The intent is there: what comes now is its outcome.
             Some(id) => Some(id),
             None => {
-                let intent = self.intent(self.operation.as_ref(), refusal.decision, &refusal.policies, &reason, false);
+                let intent =
+                    self.intent(self.operation.as_deref(), refusal.decision, &refusal.policies, &reason, false);
                 store
                     .intent(intent)
                     .await
@@ -604,7 +615,7 @@ impl<'a> Exchange<'a> {
                 id,
                 Outcome {
                     status: response.status().as_u16(),
-                    request_id: Some(self.request_id.clone()),
+                    request_id: Some(self.request_id().to_owned()),
                     bytes_sent: 0,
                     bytes_received: 0,
                     ended: SystemTime::now(),
@@ -621,14 +632,15 @@ impl<'a> Exchange<'a> {
         self.connection.core.journal.emit(event);
         // An unread body would have to be drained before the next request; the agent is told to come anew.
         let mut response = response.map(ResponseBody::Whole);
-        if self.parts.version != Version::HTTP_2 && response.status() != StatusCode::OK {
-            let carries_body = self.parts.headers.contains_key(header::TRANSFER_ENCODING)
-                || self.parts.headers.get(header::CONTENT_LENGTH).is_some_and(|l| l != "0");
-            if carries_body {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
+        if self.parts.version != Version::HTTP_2 && response.status() != StatusCode::OK && self.carries_body {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+
+    /// A request id of our own.
+    fn request_id(&self) -> &str {
+        self.request_id.get_or_init(request_id)
     }
 
     fn event(&self, kind: Kind, operation: &Operation, policies: &[String]) -> Event {

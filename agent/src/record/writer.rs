@@ -6,24 +6,22 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::mpsc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, params};
+use serde::Serialize;
 use tokio::sync::oneshot;
 
+use super::line::{EndLine, EventLine, IntentLine, OutcomeLine, SessionLine};
+use super::queue::{Queue, Refused};
 use super::{ExchangeId, Intent, Outcome, RecordError, SessionRow, chain, schema};
 use crate::config::Durability;
 use crate::journal::Event;
 use crate::session::SessionId;
 
-/// Most writes in one transaction: bounds how long the first of them waits.
-const BATCH: usize = 512;
-/// Writes that may queue up. Intents wait for their answer, so that connections bound them; the rest is small.
-const QUEUE: usize = 1 << 16;
-
 type Answer = oneshot::Sender<Result<(), RecordError>>;
 
+#[derive(Debug)]
 enum Write {
     Intent(ExchangeId, Box<Intent>, Answer),
     Outcome(ExchangeId, Outcome),
@@ -41,9 +39,15 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Shared {
-    queue: mpsc::SyncSender<Write>,
+    queue: Arc<Queue<Write>>,
     next: AtomicI64,
     path: PathBuf,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
 }
 
 impl Store {
@@ -62,11 +66,11 @@ impl Store {
             let ids = statement.query_map([], |r| r.get(0)).map_err(failed)?;
             ids.collect::<rusqlite::Result<_>>().map_err(failed)?
         };
-        let (queue, work) = mpsc::sync_channel(QUEUE);
-        let mut writer = Writer { connection, head, event: last_event };
+        let queue = Arc::new(Queue::new());
+        let mut writer = Writer { connection, head, event: last_event, queue: queue.clone(), line: Vec::new() };
         std::thread::Builder::new()
             .name("record".into())
-            .spawn(move || writer.run(&work))
+            .spawn(move || writer.run())
             .map_err(|e| RecordError::Open { path: path.into(), message: e.to_string() })?;
         let store = Self { shared: Arc::new(Shared { queue, next: AtomicI64::new(last + 1), path: path.into() }) };
         for id in open {
@@ -124,23 +128,16 @@ impl Store {
 
     async fn ask(&self, write: impl FnOnce(Answer) -> Write) -> Result<(), RecordError> {
         let (answer, answered) = oneshot::channel();
-        self.shared.queue.try_send(write(answer)).map_err(|e| match e {
-            mpsc::TrySendError::Full(_) => RecordError::Write("too much is waiting to be written".into()),
-            mpsc::TrySendError::Disconnected(_) => RecordError::Stopped,
+        self.shared.queue.push_urgent(write(answer)).map_err(|e| match e {
+            Refused::Full => RecordError::Write("too much is waiting to be written".into()),
+            Refused::Closed => RecordError::Stopped,
         })?;
         answered.await.unwrap_or(Err(RecordError::Stopped))
     }
 
     fn put(&self, write: Write) {
-        match self.shared.queue.try_send(write) {
-            Ok(()) => {}
-            // Nothing may be lost, and this is rare: let the caller's thread wait for room.
-            Err(mpsc::TrySendError::Full(write)) => {
-                if self.shared.queue.send(write).is_err() {
-                    tracing::error!("the record's writer has stopped");
-                }
-            }
-            Err(mpsc::TrySendError::Disconnected(_)) => tracing::error!("the record's writer has stopped"),
+        if self.shared.queue.push(write).is_err() {
+            tracing::error!("the record's writer has stopped");
         }
     }
 }
@@ -149,26 +146,31 @@ struct Writer {
     connection: Connection,
     head: (i64, [u8; 32]),
     event: i64,
+    queue: Arc<Queue<Write>>,
+    /// A link's body while it is built, kept for its memory.
+    line: Vec<u8>,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // After a panic, too: nobody may wait for an answer that will not come.
+        self.queue.end();
+    }
 }
 
 impl Writer {
-    fn run(&mut self, work: &mpsc::Receiver<Write>) {
-        while let Ok(first) = work.recv() {
-            let mut batch = vec![first];
-            while batch.len() < BATCH
-                && let Ok(next) = work.try_recv()
-            {
-                batch.push(next);
-            }
+    fn run(&mut self) {
+        let mut batch = Vec::new();
+        while self.queue.take(&mut batch) {
             match self.commit(&batch) {
-                Ok(()) => batch.into_iter().for_each(|w| answer(w, Ok(()))),
+                Ok(()) => batch.drain(..).for_each(|w| answer(w, Ok(()))),
                 Err(_) if batch.len() > 1 => {
-                    for write in batch {
+                    for write in batch.drain(..) {
                         let result = self.commit(std::slice::from_ref(&write));
                         answer(write, result);
                     }
                 }
-                Err(e) => batch.into_iter().for_each(|w| answer(w, Err(e.clone()))),
+                Err(e) => batch.drain(..).for_each(|w| answer(w, Err(e.clone()))),
             }
         }
     }
@@ -204,7 +206,7 @@ impl Writer {
                 self.connection
                     .prepare_cached("UPDATE session SET state = ?2, ended = ?3 WHERE id = ?1")?
                     .execute(params![id.as_str(), state, micros(*at)])?;
-                self.link("end", &serde_json::json!({ "id": id.as_str(), "state": state, "at": micros(*at) }))
+                self.link("end", &EndLine::new(id, state, micros(*at)))
             }
             Write::Event(at, event) => self.event(*at, event),
             Write::Flush(_) => Ok(()),
@@ -223,15 +225,7 @@ impl Writer {
                 id.0, i.session.as_str(), i.issuer, i.subject, micros(i.started), i.pid, i.exe, i.host, i.method, i.target, i.action,
                 i.operation, resources, i.region, i.account, i.parameters, i.decision, policies, i.reason, i.observed,
             ])?;
-        self.link(
-            "intent",
-            &serde_json::json!({
-                "id": id.0, "session": i.session.as_str(), "issuer": i.issuer, "subject": i.subject, "started": micros(i.started),
-                "pid": i.pid, "exe": i.exe, "host": i.host, "method": i.method, "target": i.target, "action": i.action,
-                "operation": i.operation, "resources": resources, "region": i.region, "account": i.account,
-                "parameters": i.parameters, "decision": i.decision, "policies": policies, "reason": i.reason, "observed": i.observed,
-            }),
-        )
+        self.link("intent", &IntentLine::new(id, i, &resources, &policies))
     }
 
     fn outcome(&mut self, id: ExchangeId, o: &Outcome) -> rusqlite::Result<()> {
@@ -239,14 +233,8 @@ impl Writer {
             (i64::try_from(o.bytes_sent).unwrap_or(i64::MAX), i64::try_from(o.bytes_received).unwrap_or(i64::MAX));
         self.connection
             .prepare_cached("UPDATE exchange SET status = ?2, request_id = ?3, bytes_sent = ?4, bytes_received = ?5, ended = ?6, error = ?7 WHERE id = ?1")?
-            .execute(params![id.0, o.status, o.request_id, sent, received, micros(o.ended), o.error])?;
-        self.link(
-            "outcome",
-            &serde_json::json!({
-                "id": id.0, "status": o.status, "request_id": o.request_id, "bytes_sent": sent, "bytes_received": received,
-                "ended": micros(o.ended), "error": o.error,
-            }),
-        )
+            .execute(params![id.0, (o.status != 0).then_some(o.status), o.request_id, sent, received, micros(o.ended), o.error])?;
+        self.link("outcome", &OutcomeLine::new(id, o, sent, received))
     }
 
     fn open_session(&mut self, s: &SessionRow) -> rusqlite::Result<()> {
@@ -254,13 +242,7 @@ impl Writer {
         self.connection
             .prepare_cached("INSERT INTO session (id, name, issuer, subject, uid, cgroup, command, started, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'open')")?
             .execute(params![s.id.as_str(), s.name, s.issuer, s.subject, s.uid, s.cgroup, command, micros(s.started)])?;
-        self.link(
-            "session",
-            &serde_json::json!({
-                "id": s.id.as_str(), "name": s.name, "issuer": s.issuer, "subject": s.subject, "uid": s.uid, "cgroup": s.cgroup,
-                "command": command, "started": micros(s.started),
-            }),
-        )
+        self.link("session", &SessionLine::new(s, &command))
     }
 
     fn event(&mut self, at: SystemTime, event: &Event) -> rusqlite::Result<()> {
@@ -270,16 +252,17 @@ impl Writer {
         self.connection
             .prepare_cached("INSERT INTO event (id, at, kind, session, fields) VALUES (?1, ?2, ?3, ?4, ?5)")?
             .execute(params![self.event, micros(at), event.kind.name(), event.session, fields])?;
-        self.link(
-            "event",
-            &serde_json::json!({ "id": self.event, "at": micros(at), "kind": event.kind.name(), "fields": fields }),
-        )
+        self.link("event", &EventLine::new(self.event, micros(at), event, &fields))
     }
 
-    fn link(&mut self, kind: &str, body: &serde_json::Value) -> rusqlite::Result<()> {
-        let body = body.to_string();
+    fn link(&mut self, kind: &str, body: &impl Serialize) -> rusqlite::Result<()> {
+        self.line.clear();
+        let written = serde_json::to_writer(&mut self.line, body).map_err(|e| e.to_string());
+        let body = written.and_then(|()| std::str::from_utf8(&self.line).map_err(|e| e.to_string()));
+        // Neither happens: names are text, and so is JSON. What is not in the chain must not be in the tables.
+        let body = body.map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
         let seq = self.head.0 + 1;
-        let hash = chain::hash(&self.head.1, seq, kind, &body);
+        let hash = chain::hash(&self.head.1, seq, kind, body);
         self.connection
             .prepare_cached("INSERT INTO link (seq, kind, body, hash) VALUES (?1, ?2, ?3, ?4)")?
             .execute(params![seq, kind, body, hash])?;

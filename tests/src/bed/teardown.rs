@@ -58,7 +58,7 @@ fn kill_neighbours() -> anyhow::Result<()> {
     }
 }
 
-fn remove_tree(cgroup: &Path) {
+pub(crate) fn remove_tree(cgroup: &Path) {
     let Ok(entries) = fs::read_dir(cgroup) else { return };
     for entry in entries.flatten().filter(|e| e.path().is_dir()) {
         remove_tree(&entry.path());
@@ -70,7 +70,7 @@ fn remove_tree(cgroup: &Path) {
     }
 }
 
-fn cgroup_mounts() -> anyhow::Result<BTreeSet<PathBuf>> {
+pub(crate) fn cgroup_mounts() -> anyhow::Result<BTreeSet<PathBuf>> {
     let mounts = fs::read_to_string("/proc/self/mounts")?;
     Ok(mounts
         .lines()

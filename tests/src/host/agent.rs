@@ -5,11 +5,13 @@ use std::io::Write as _;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 use super::{BUDGET, Host, NOBODY, Timeline, unique};
 
@@ -85,7 +87,7 @@ impl<'a> Agent<'a> {
     /// Runs a command to its end.
     #[track_caller]
     pub fn run(&self, argv: &[&str]) -> Output {
-        finish(self.command(argv), &self.name, &self.stdin, self.budget)
+        finish(self.command(argv), &format!("{}: {}", self.name, argv.join(" ")), &self.stdin, self.budget)
     }
 
     /// Runs Python with the clients' packages.
@@ -94,9 +96,26 @@ impl<'a> Agent<'a> {
         self.run(&["python3", "-c", script])
     }
 
+    /// Runs a script that has all of `clients/python/probe.py`; gives what it prints, one JSON value a line.
+    #[track_caller]
+    pub fn probe(&self, script: &str) -> Vec<Value> {
+        let text = self.python(&self.prelude(script)).ok();
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+    }
+
+    /// The same for a script that goes on.
+    pub fn start_probe(&self, script: &str) -> Running {
+        self.start(&["python3", "-c", &self.prelude(script)])
+    }
+
+    fn prelude(&self, script: &str) -> String {
+        let clients = self.host.dir().join("clients");
+        format!("import sys\nsys.path.insert(0, '{}')\nfrom probe import *\n{script}", clients.display())
+    }
+
     /// Starts a command that goes on.
     pub fn start(&self, argv: &[&str]) -> Running {
-        Running::start(self.command(argv), &self.name, &self.stdin)
+        Running::start(self.command(argv), &format!("{}: {}", self.name, argv.join(" ")), &self.stdin)
     }
 
     /// What the record says of the newest session of this agent.
@@ -163,12 +182,12 @@ impl std::fmt::Display for Output {
 pub struct Running {
     child: Child,
     what: String,
-    streams: Option<[JoinHandle<String>; 2]>,
+    streams: [Stream; 2],
 }
 
 impl Running {
-    fn start(mut command: Command, name: &str, stdin: &[u8]) -> Self {
-        let what = format!("{name}: {command:?}");
+    fn start(mut command: Command, what: &str, stdin: &[u8]) -> Self {
+        let what = what.to_owned();
         command.stdin(if stdin.is_empty() { Stdio::null() } else { Stdio::piped() });
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a command");
         if let Some(mut pipe) = child.stdin.take() {
@@ -178,7 +197,7 @@ impl Running {
         }
         let stdout = child.stdout.take().expect("piped");
         let stderr = child.stderr.take().expect("piped");
-        Self { child, what, streams: Some([collect(stdout), collect(stderr)]) }
+        Self { child, what, streams: [Stream::of(stdout), Stream::of(stderr)] }
     }
 
     /// Of what was started: `tollgate run` for a tagged command.
@@ -209,9 +228,8 @@ impl Running {
             }
             std::thread::sleep(Duration::from_millis(5));
         };
-        let [stdout, stderr] = self.streams.take().expect("waited once");
-        let join = |s: JoinHandle<String>| s.join().expect("a reader");
-        let output = Output { status, stdout: join(stdout), stderr: join(stderr), what: self.what.clone() };
+        let [stdout, stderr] = [self.streams[0].text(), self.streams[1].text()];
+        let output = Output { status, stdout, stderr, what: self.what.clone() };
         assert!(!late, "not within {budget:?}: {output}");
         output
     }
@@ -225,14 +243,36 @@ impl Drop for Running {
 }
 
 #[track_caller]
-pub(super) fn finish(command: Command, name: &str, stdin: &[u8], budget: Duration) -> Output {
-    Running::start(command, name, stdin).wait(budget)
+pub(crate) fn finish(command: Command, what: &str, stdin: &[u8], budget: Duration) -> Output {
+    Running::start(command, what, stdin).wait(budget)
 }
 
-fn collect(mut stream: impl std::io::Read + Send + 'static) -> JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = stream.read_to_end(&mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+/// What a command writes, as it comes.
+#[derive(Debug)]
+struct Stream {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Stream {
+    fn of(mut stream: impl std::io::Read + Send + 'static) -> Self {
+        let bytes = Arc::<Mutex<Vec<u8>>>::default();
+        let into = bytes.clone();
+        let reader = std::thread::spawn(move || {
+            let mut piece = [0; 16384];
+            while let Ok(n @ 1..) = stream.read(&mut piece) {
+                into.lock().expect("a buffer").extend_from_slice(&piece[..n]);
+            }
+        });
+        Self { bytes, reader }
+    }
+
+    /// All of it, if the stream has ended or ends soon: a command that outlives `tollgate run` keeps it open.
+    fn text(&self) -> String {
+        let end = Instant::now() + Duration::from_secs(1);
+        while !self.reader.is_finished() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        String::from_utf8_lossy(&self.bytes.lock().expect("a buffer")).into_owned()
+    }
 }

@@ -22,6 +22,7 @@ impl Host {
     pub fn try_start_daemon(&self) -> Result<(), String> {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).expect("a log file");
         let mut command = self.enter();
+        command.envs(std::env::var_os("TOLLGATE_LOG").map(|level| ("TOLLGATE_LOG", level)));
         command.arg(self.tollgate_path()).args(["daemon", "--config"]).arg(self.config());
         let child = command.stdout(Stdio::null()).stderr(log).spawn().expect("nsenter starts");
         let mut daemon = self.lock();
@@ -74,7 +75,7 @@ impl Host {
         let mut command = std::process::Command::new(place::binary("tollgate"));
         command.env_clear().env("PATH", place::PATH).stdin(Stdio::null());
         command.arg("--socket").arg(self.socket()).args(args);
-        agent::finish(command, "root", &[], super::BUDGET)
+        agent::finish(command, &format!("tollgate {}", args.join(" ")), &[], super::BUDGET)
     }
 
     /// The control socket.

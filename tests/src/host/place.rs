@@ -51,9 +51,14 @@ pub(super) fn furnish(host: &Host) {
     bind(host, &tools.join("clients"), &clients.join("venv"));
     bind(host, &tools.join("js/node_modules"), &clients.join("js/node_modules"));
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
-    for (from, to) in
-        [("js/client.mjs", "js/client.mjs"), ("python/client.py", "client.py"), ("cli/client.sh", "client.sh")]
-    {
+    for (from, to) in [
+        ("js/client.mjs", "js/client.mjs"),
+        ("js/denied.mjs", "js/denied.mjs"),
+        ("python/denied.py", "denied.py"),
+        ("python/client.py", "client.py"),
+        ("python/probe.py", "probe.py"),
+        ("cli/client.sh", "client.sh"),
+    ] {
         fs::copy(scripts.join(from), clients.join(to)).unwrap_or_else(|e| panic!("`{from}`: {e}"));
     }
     // An environment of Python finds itself by the path that it was started with, so links would not do.

@@ -78,16 +78,19 @@ impl Host {
         let mut upstreams = String::new();
         for (hosts, address) in [
             (
-                &["s3.us-east-1.amazonaws.com", "*.s3.us-east-1.amazonaws.com", "s3.amazonaws.com", "*.s3.amazonaws.com"]
-                    [..],
+                &[
+                    "s3.us-east-1.amazonaws.com",
+                    "*.s3.us-east-1.amazonaws.com",
+                    "s3.amazonaws.com",
+                    "*.s3.amazonaws.com",
+                ][..],
                 self.info.s3,
             ),
             (&["*.amazonaws.com", "*.api.aws"][..], self.info.moto),
         ] {
             for host in hosts {
-                upstreams += &format!(
-                    "[[upstream]]\nhost = \"{host}\"\naddress = \"{address}\"\nextra_root = \"{root}\"\n\n"
-                );
+                upstreams +=
+                    &format!("[[upstream]]\nhost = \"{host}\"\naddress = \"{address}\"\nextra_root = \"{root}\"\n\n");
             }
         }
         let bindings = settings.bindings.clone().unwrap_or_else(|| format!("[[binding]]\n{}\n", self.broker()));

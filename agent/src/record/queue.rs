@@ -1,0 +1,217 @@
+//! What waits for the writer, and when the writer is woken for it.
+//!
+//! A write that somebody waits for (an intent) wakes the writer at once. What nobody waits for (an outcome, an event)
+//! goes along with the next one of those, or after [`LINGER`] at most: its own sync to disk would only delay the intent
+//! behind it. Order is kept over both. Pushed to from any thread; taken from by the writer alone.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Most writes in one transaction: bounds how long the first of them waits.
+const BATCH: usize = 512;
+/// Writes that may queue up. Intents wait for their answer, so that connections bound them; the rest is small.
+const LIMIT: usize = 1 << 16;
+/// How long a write that nobody waits for may stay in memory alone.
+const LINGER: Duration = Duration::from_millis(20);
+
+/// Why a write was not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    Full,
+    /// The writer has ended.
+    Closed,
+}
+
+/// The queue between everybody and the writer.
+#[derive(Debug)]
+pub(super) struct Queue<T> {
+    state: Mutex<State<T>>,
+    /// The writer sleeps here.
+    work: Condvar,
+    /// Those sleep here who have something that must not be lost, and no room for it.
+    room: Condvar,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    waiting: VecDeque<T>,
+    /// Somebody waits for one of them.
+    urgent: bool,
+    /// The writer sleeps until it is woken, not for a while only.
+    idle: bool,
+    /// Nobody pushes any more.
+    closed: bool,
+    /// Nobody takes any more.
+    ended: bool,
+}
+
+impl<T> Queue<T> {
+    pub(super) fn new() -> Self {
+        let state = State { waiting: VecDeque::new(), urgent: false, idle: false, closed: false, ended: false };
+        Self { state: Mutex::new(state), work: Condvar::new(), room: Condvar::new() }
+    }
+
+    /// Adds what somebody waits for.
+    pub(super) fn push_urgent(&self, item: T) -> Result<(), Refused> {
+        let mut state = self.lock();
+        if state.ended {
+            return Err(Refused::Closed);
+        }
+        if state.waiting.len() >= LIMIT {
+            return Err(Refused::Full);
+        }
+        state.waiting.push_back(item);
+        if !std::mem::replace(&mut state.urgent, true) {
+            drop(state);
+            self.work.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Adds what nobody waits for. Waits for room, which is rare: nothing may be lost.
+    pub(super) fn push(&self, item: T) -> Result<(), Refused> {
+        let mut state = self.lock();
+        while state.waiting.len() >= LIMIT && !state.ended {
+            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.ended {
+            return Err(Refused::Closed);
+        }
+        state.waiting.push_back(item);
+        // A writer that is awake, or sleeps for a while only, finds it by itself.
+        if std::mem::replace(&mut state.idle, false) {
+            drop(state);
+            self.work.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Nobody will push any more: the writer gets what there is, and then nothing.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.work.notify_one();
+    }
+
+    /// Nobody will take any more.
+    pub(super) fn end(&self) {
+        let mut state = self.lock();
+        state.ended = true;
+        // Whoever waits for an answer to one of these learns that there will be none.
+        state.waiting.clear();
+        drop(state);
+        self.room.notify_all();
+    }
+
+    /// Moves the next writes into `batch`, waiting for them. `false`: there will be no more.
+    pub(super) fn take(&self, batch: &mut Vec<T>) -> bool {
+        let mut state = self.lock();
+        let mut lingered = false;
+        loop {
+            let due = state.urgent || state.closed || state.waiting.len() >= BATCH;
+            if due || (lingered && !state.waiting.is_empty()) {
+                break;
+            }
+            // The first wait is short even with nothing to write: what comes meanwhile need not wake anybody.
+            if lingered {
+                state.idle = true;
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.idle = false;
+                lingered = false;
+            } else {
+                let (guard, waited) = self.work.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
+                state = guard;
+                lingered = waited.timed_out();
+            }
+        }
+        let n = state.waiting.len().min(BATCH);
+        let was_full = state.waiting.len() >= LIMIT;
+        batch.extend(state.waiting.drain(..n));
+        // What is left may be urgent: the next look must not wait.
+        state.urgent &= !state.waiting.is_empty();
+        let more = n > 0 || !state.closed;
+        drop(state);
+        if was_full {
+            self.room.notify_all();
+        }
+        more
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        // What is under it is whole between any two statements.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn what_nobody_waits_for_goes_along_with_what_somebody_does() {
+        let queue = Queue::new();
+        queue.push(1).expect("room");
+        queue.push_urgent(2).expect("room");
+        queue.push(3).expect("room");
+        let mut batch = Vec::new();
+        let began = Instant::now();
+        assert!(queue.take(&mut batch));
+        assert_eq!(batch, [1, 2, 3]);
+        assert!(began.elapsed() < LINGER);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_taken_all_the_same() {
+        let queue = Arc::new(Queue::new());
+        for pause in [Duration::ZERO, LINGER * 3] {
+            let pusher = {
+                let queue = queue.clone();
+                std::thread::spawn(move || {
+                    std::thread::sleep(pause);
+                    queue.push(7).expect("room");
+                })
+            };
+            let mut batch = Vec::new();
+            assert!(queue.take(&mut batch));
+            assert_eq!(batch, [7]);
+            pusher.join().expect("no panic");
+        }
+    }
+
+    #[test]
+    fn batches_are_bounded_and_the_rest_does_not_wait() {
+        let queue = Queue::new();
+        for n in 0..BATCH + 1 {
+            queue.push_urgent(n).expect("room");
+        }
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        let began = Instant::now();
+        assert!(queue.take(&mut first) && queue.take(&mut second));
+        assert_eq!((first.len(), second.len()), (BATCH, 1));
+        assert!(began.elapsed() < LINGER);
+    }
+
+    #[test]
+    fn a_full_queue_refuses_or_waits_and_an_ended_one_refuses() {
+        let queue = Arc::new(Queue::new());
+        for n in 0..LIMIT {
+            queue.push(n).expect("room");
+        }
+        assert_eq!(queue.push_urgent(0), Err(Refused::Full));
+        let waiting = {
+            let queue = queue.clone();
+            std::thread::spawn(move || queue.push(0))
+        };
+        assert!(queue.take(&mut Vec::new()));
+        assert_eq!(waiting.join().expect("no panic"), Ok(()));
+        queue.close();
+        let mut rest = Vec::new();
+        while queue.take(&mut rest) {}
+        assert_eq!(rest.len(), LIMIT + 1 - BATCH);
+        queue.end();
+        assert_eq!((queue.push(0), queue.push_urgent(0)), (Err(Refused::Closed), Err(Refused::Closed)));
+    }
+}
