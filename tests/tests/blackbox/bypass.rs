@@ -68,3 +68,28 @@ fn told(agent: &Agent<'_>, kind: &str, reason: &str) -> Event {
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
+
+/// What THREATS.md says of itself: each line names tests, and they exist.
+#[test]
+fn threats_names_the_tests_that_there_are() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let threats = std::fs::read_to_string(root.join("THREATS.md")).expect("THREATS.md");
+    let names = |text: &str| -> Vec<String> {
+        text.split('`').filter(|t| t.contains("::") && !t.contains(' ') && *t != "::").map(str::to_owned).collect()
+    };
+    for name in names(&threats) {
+        let (module, function) = name.split_once("::").expect("a path");
+        let file = match module {
+            "capture" => root.join("agent/tests/capture.rs"),
+            module => root.join("tests/tests/blackbox").join(module).with_extension("rs"),
+        };
+        let source = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{name}: `{}`: {e}", file.display()));
+        assert!(source.contains(&format!("fn {function}(")), "{name}: no such function");
+    }
+    let stopped = threats.split("## ").find(|part| part.starts_with("Stopped")).expect("the part");
+    let rows: Vec<&str> = stopped.lines().filter(|l| l.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() > 20, "{rows:?}");
+    for row in rows {
+        assert!(!names(row).is_empty(), "this line names no test: {row}");
+    }
+}

@@ -114,3 +114,17 @@ say(two_hosts=attempt(lambda: raw(f'GET / HTTP/1.1\r\nHost: a.example.org\r\nHos
     }
     assert!(!host().world().iter().any(|e| e["at"] == "198.51.100.7:80"), "{:?}", host().world());
 }
+
+#[test]
+fn an_authority_that_is_not_the_connections_is_refused() {
+    // Over HTTP/2, where curl sends what it is told as Host in `:authority`.
+    let agent = host().agent("authority");
+    let url = "'https://sts.us-east-1.amazonaws.com/?Action=GetCallerIdentity&Version=2011-06-15'";
+    let call = |more: &str| signed(&agent, &format!("signed sts --http2 -w ' over %{{http_version}}' {more} {url}"));
+    let answer = call("").ok();
+    assert!(answer.contains("user/held") && answer.ends_with("over 2"), "{answer}");
+    let message = call("-H 'Host: iam.amazonaws.com'").failed();
+    assert!(message.contains("the request is for `iam.amazonaws.com`, but the connection was made to"), "{message}");
+    assert!(message.contains("over 2"), "{message}");
+    assert!(agent.timeline().exchanges.iter().all(|e| e.decision == "refuse"), "{:#?}", agent.timeline());
+}
