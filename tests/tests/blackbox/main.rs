@@ -7,6 +7,7 @@ mod bad_input;
 mod control;
 mod credentials;
 mod destination;
+mod http2;
 mod matrix;
 mod policy;
 mod record;
