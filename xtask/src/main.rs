@@ -4,6 +4,7 @@
 
 mod bench;
 mod ebpf;
+mod model;
 mod process;
 mod tools;
 
@@ -20,6 +21,8 @@ struct Cli {
 enum Verb {
     /// Builds the kernel side into the repository, or proves that what is there came from the sources
     Ebpf(ebpf::Args),
+    /// Makes the model of AWS out of its sources, or proves that what is there came from them
+    Model(model::Args),
     /// Installs what tests and demonstration need, below `.tools/`
     Tools(tools::Args),
     /// Measures Tollgate against its neighbours, and writes docs/benchmarks.md and docs/benchmarks.json
@@ -29,6 +32,7 @@ enum Verb {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().verb {
         Verb::Ebpf(args) => ebpf::run(&args),
+        Verb::Model(args) => model::run(&args),
         Verb::Tools(args) => tools::run(&args),
         Verb::Bench(args) => bench::run(&args),
     }

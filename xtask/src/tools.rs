@@ -31,12 +31,14 @@ pub enum Tool {
     Moto,
     /// The certified OIDC provider.
     Oidc,
+    /// The service authorization reference.
+    Model,
     /// `cargo deny`.
     Deny,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    const ALL: [Tool; 5] = [Tool::Clients, Tool::Moto, Tool::Js, Tool::Oidc, Tool::Deny];
+    const ALL: [Tool; 6] = [Tool::Clients, Tool::Moto, Tool::Js, Tool::Oidc, Tool::Model, Tool::Deny];
     install(if args.tools.is_empty() { &ALL } else { &args.tools })
 }
 
@@ -48,15 +50,17 @@ pub fn install(tools: &[Tool]) -> anyhow::Result<()> {
             Tool::Moto => venv("moto", "moto", "tests/servers/moto-requirements.txt")?,
             Tool::Js => npm("js", "the JavaScript SDK", "tests/clients/js")?,
             Tool::Oidc => npm("oidc", "the OIDC provider", "tests/oidc")?,
+            Tool::Model => npm("model", "the service authorization reference", "xtask/src/model")?,
             Tool::Deny => deny()?,
         }
     }
     Ok(())
 }
 
-/// The folder of all tools.
+/// The folder of all tools, by its real path: Python environments know theirs, and worktrees may share one.
 pub fn folder() -> PathBuf {
-    root().join(".tools")
+    let folder = root().join(".tools");
+    fs::canonicalize(&folder).unwrap_or(folder)
 }
 
 /// A Python environment from a list of fixed versions.
