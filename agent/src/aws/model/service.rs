@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use super::bytes::Reader;
-use super::route::Routes;
+use super::route::{Routes, Step};
 use crate::aws::{AccessLevel, Protocol};
 
 /// A service, as botocore has it.
@@ -33,7 +33,7 @@ pub struct Detail {
     pub operations: Box<[Op]>,
     shapes: Box<[Shape]>,
     names: HashMap<&'static str, u32>,
-    pub(super) routes: Routes,
+    routes: Routes,
 }
 
 /// An operation.
@@ -84,7 +84,11 @@ pub enum Kind<'a> {
     Document,
     Structure(&'a Members),
     List(ShapeId, &'static str),
-    Map { value: ShapeId, key_name: &'static str, value_name: &'static str },
+    Map {
+        value: ShapeId,
+        key_name: &'static str,
+        value_name: &'static str,
+    },
 }
 
 #[derive(Debug)]
@@ -189,13 +193,16 @@ impl Detail {
         self.operations.get(*self.names.get(name)? as usize)
     }
 
+    /// Offers every set of operations whose path templates fit, the most specific first, until `take` takes one.
+    pub fn walk<T>(&self, path: &str, take: &mut impl FnMut(Step<'_>) -> Option<T>) -> Option<T> {
+        self.routes.walk(path, take)
+    }
+
     pub fn kind(&self, id: ShapeId) -> Kind<'_> {
         match (id.0, (id.0 as usize).checked_sub(SCALARS as usize).and_then(|n| self.shapes.get(n))) {
             (_, Some(Shape::Structure(members))) => Kind::Structure(members),
             (_, Some(Shape::List(item, name))) => Kind::List(*item, name),
-            (_, Some(Shape::Map { value, key_name, value_name })) => {
-                Kind::Map { value: *value, key_name, value_name }
-            }
+            (_, Some(Shape::Map { value, key_name, value_name })) => Kind::Map { value: *value, key_name, value_name },
             (1, None) => Kind::Integer,
             (2, None) => Kind::Float,
             (3, None) => Kind::Boolean,
