@@ -161,6 +161,8 @@ pub fn resolve(host: &str) -> Option<Endpoint> {
     let private = labels.pop_if(|l| *l == "vpce").is_some();
     let gov = labels.pop_if(|l| *l == "us-gov").map(|_| "us-gov-west-1");
     let region = labels.pop_if(|l| is_region(l)).or(gov);
+    // Rule sets make names for their partitions' pseudo-regions too.
+    labels.pop_if(|l| l.starts_with("aws-") && l.ends_with("-global") || *l == "aws-global");
     labels.pop_if(|l| *l == "dualstack");
     let name = Name { labels, region, partition, private };
     let mut found = model::index().and_then(|index| name.read(index)).unwrap_or_else(|| Found {
@@ -168,9 +170,9 @@ pub fn resolve(host: &str) -> Option<Endpoint> {
         region: name.labels.iter().rev().find(|l| is_region(l)).map(|l| (*l).to_owned()),
         ..Found::default()
     });
-    let region = name.region.map(str::to_owned).or(found.region.take());
+    let named = name.region.map(str::to_owned).or(found.region.take());
     let mut partition = partition;
-    if let Some(of_region) = region.as_deref().and_then(partition_of) {
+    if let Some(of_region) = named.as_deref().and_then(partition_of) {
         // A region of another partition than its domain's is no endpoint; GovCloud shares its domain.
         if of_region != partition && (of_region, partition) != ("aws-us-gov", "aws") && found.class == HostClass::Api {
             found = Found { class: HostClass::Unknown, ..Found::default() };
@@ -179,7 +181,7 @@ pub fn resolve(host: &str) -> Option<Endpoint> {
         }
     }
     Some(Endpoint {
-        region,
+        region: found.signed.or(named),
         partition,
         signing: found.signing,
         bucket: found.bucket,
@@ -208,13 +210,23 @@ struct Found {
     services: Vec<u16>,
     front: Front,
     bucket: Option<String>,
+    /// Where the labels taken off named none.
     region: Option<String>,
+    /// Region that is signed for whatever the host says.
+    signed: Option<String>,
 }
 
 impl Default for Found {
     fn default() -> Self {
-        let class = HostClass::Api;
-        Self { class, signing: None, services: Vec::new(), front: Front::Plain, bucket: None, region: None }
+        Self {
+            class: HostClass::Api,
+            signing: None,
+            services: Vec::new(),
+            front: Front::Plain,
+            bucket: None,
+            region: None,
+            signed: None,
+        }
     }
 }
 
@@ -237,27 +249,24 @@ impl Name<'_> {
             self.labels.iter().map(|l| l.strip_suffix("-fips").unwrap_or(l)).filter(|l| *l != "fips").collect();
         for before in 0..bare.len() {
             let Some(host) = index.host(&bare[before..].join(".")) else { continue };
-            let mut region = None;
-            let fits = |allowed: u8| match &bare[..before] {
+            // Sign-in, graphs and some older endpoints have their region before the service's name.
+            let (front, region) = match bare[..before].split_last() {
+                Some((last, front)) if is_region(last) && self.region.is_none() => (front, Some(*last)),
+                _ => (&bare[..before], None),
+            };
+            let fits = |allowed: u8| match front {
                 [] => !self.private,
                 [first] if self.private => first.starts_with("vpce-"),
-                _ if self.private => false,
-                // Sign-in and some older endpoints have their region in front.
-                [first] if is_region(first) => self.region.is_none(),
-                front => front.len() <= usize::from(allowed),
+                _ => !self.private && front.len() <= usize::from(allowed),
             };
             let services: Vec<u16> =
                 host.services.iter().filter(|(_, allowed)| fits(*allowed)).map(|(n, _)| *n).collect();
             let first = index.services.get(usize::from(*services.first()?))?;
-            if let [first] = &bare[..before]
-                && is_region(first)
-            {
-                region = Some((*first).to_owned());
-            }
-            let fixed = host.regions.iter().find(|(partition, _)| *partition == self.partition);
+            let fixed = |wanted: &str| host.regions.iter().find(|(p, _)| *p == wanted).map(|(_, region)| *region);
             return Some(Found {
                 signing: first.signing.first().map(|s| (*s).to_owned()),
-                region: region.or_else(|| fixed.map(|(_, region)| (*region).to_owned())),
+                region: region.or_else(|| fixed(self.partition)).map(str::to_owned),
+                signed: fixed("*").map(str::to_owned),
                 services,
                 ..Found::default()
             });

@@ -173,7 +173,7 @@ pub fn route(endpoint: &Endpoint, scope: Option<Scope<'_>>, parts: &Parts) -> Re
         let (protocol, known) = json::route(&services, target, kind, parts)?;
         operation.protocol = protocol;
         known
-    } else if first.id == "s3" {
+    } else if first.id == "s3" && !s3::is_control(endpoint, parts) {
         let (target, known) = s3::route(first, endpoint, parts)?;
         route.target = target;
         route.shape = Shape::Unknown { read: false };
@@ -187,14 +187,17 @@ pub fn route(endpoint: &Endpoint, scope: Option<Scope<'_>>, parts: &Parts) -> Re
     };
     let Some(known) = known else { return Ok(route) };
     known.describe(&mut route.operation, &mut route.id);
-    if known.service.speaks(Protocol::RestJson) || known.service.speaks(Protocol::RestXml) {
-        if first.id != "s3" {
+    let rest = [Protocol::RestJson, Protocol::RestXml].into_iter().find(|p| known.service.speaks(*p));
+    if let Some(protocol) = rest {
+        route.operation.protocol = protocol;
+        let is_s3 = known.service.id == "s3";
+        if !is_s3 {
             rest::check_kind(&known, kind)?;
         }
-        let path = if first.id == "s3" { route.target.path.as_str() } else { parts.uri.path() };
+        let path = if is_s3 { route.target.path.as_str() } else { parts.uri.path() };
         rest::parameters(&known, path, parts, &mut route.operation.parameters)?;
     }
-    if first.id == "s3" {
+    if known.service.id == "s3" {
         s3::actions(&route.front, &known, parts, &mut route.operation)?;
     }
     route.shape = Shape::Known(known);

@@ -178,7 +178,8 @@ def host_key(url, partition):
             if labels:
                 unread_hosts.append(url)
                 return None
-            before += 1
+            # Endpoint ids of event buses and of mail have a dot in them.
+            before += 2 if label == "{EndpointId}" else 1
         else:
             labels.append(re.sub(r"-fips$", "", label))
     if not labels:
@@ -213,7 +214,12 @@ def read_hosts(service, rules, model, signing):
             key, before, has_region, part = found
             keys.add(key)
             add_host(key, service, before)
-            if has_region or not fixed:
+            if not fixed:
+                continue
+            if has_region:
+                # The host's region is not the one that is signed for.
+                if "{Region}" in url and "{" not in fixed:
+                    HOSTS[key]["regions"]["*"] = fixed
                 continue
             if "implicitGlobalRegion" in fixed:
                 for p in [part] if part else IMPLICIT:
@@ -369,6 +375,9 @@ def service(name, folder):
         else:
             routes.setdefault(route, entry)
         ops.append(entry)
+        if (name, op) == ("cloudsearchdomain", "Search"):
+            # SDKs send this GET as a POST, its parameters in a form; it may be long.
+            ops.append({**entry, "method": "POST", "constants": [], "need_query": [], "stream": True})
     return {
         "id": name, "signing": signing, "iam": prefixes[0] if prefixes else signing[0], "protocols": protocols,
         "target": meta.get("targetPrefix", ""), "version": meta["apiVersion"], "ops": ops, "shapes": shapes.out,

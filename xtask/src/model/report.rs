@@ -164,7 +164,7 @@ impl Report {
                 s.package, s.version, s.registry, s.licence, s.files, s.sha256
             );
         }
-        out.push_str(RATES);
+        RATES.iter().for_each(|part| out.push_str(part));
         let count: usize = self.unmapped.values().map(Vec::len).sum();
         let _ = writeln!(out, "\n## Operations without an IAM action ({count})\n");
         out.push_str(
@@ -204,4 +204,5 @@ operation for which no action is known is `unknown` to policies; none is guessed
 |---|---|
 ";
 
-const RATES: &str = include_str!("rates.md");
+/// Written by the tests that measure them, `agent/tests/model.rs`.
+const RATES: [&str; 2] = [include_str!("rates-requests.md"), include_str!("rates-hosts.md")];

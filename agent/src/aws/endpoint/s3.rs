@@ -24,7 +24,9 @@ pub(super) fn read(name: &Name<'_>, index: &Index) -> Option<Found> {
     let in_bucket =
         |bucket: Option<String>| api(if bucket.is_some() { Front::Bucket } else { Front::Plain }, "s3", bucket);
     Some(match bare {
-        "s3" | "s3-accelerate" | "s3-external-1" => {
+        // It leads to all regions.
+        "s3-accelerate" => in_bucket(joined),
+        "s3" | "s3-external-1" => {
             let region = (bare == "s3-external-1" || name.partition == "aws").then(|| "us-east-1".to_owned());
             Found { region, ..in_bucket(joined) }
         }
@@ -37,7 +39,7 @@ pub(super) fn read(name: &Name<'_>, index: &Index) -> Option<Found> {
             _ => return unknown(),
         },
         "s3-global" => match before {
-            [_, "accesspoint"] => api(Front::MultiRegion, "s3", Some(before[0].to_owned())),
+            [alias, "mrap", "accesspoint"] => api(Front::MultiRegion, "s3", Some(format!("{alias}.mrap"))),
             _ => return unknown(),
         },
         "s3-object-lambda" => match before {

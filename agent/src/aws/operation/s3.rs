@@ -54,6 +54,12 @@ const POWERS: &[(&str, &str, &str)] = &[
 /// Families of headers of which only those above are known.
 const FAMILIES: &[&str] = &["x-amz-grant-", "x-amz-object-lock-", "x-amz-bypass-"];
 
+/// Whether a request to the control plane of directory buckets is one of S3 Control, which shares its host: no such
+/// bucket has that name.
+pub(super) fn is_control(endpoint: &Endpoint, parts: &Parts) -> bool {
+    endpoint.front == Front::Express && endpoint.bucket.is_none() && parts.uri.path().starts_with("/v20180820/")
+}
+
 pub(super) fn route(
     service: &'static Service,
     endpoint: &Endpoint,
@@ -113,7 +119,7 @@ fn here(op: &Op, front: &Front) -> bool {
     let express = *front == Front::Express;
     match op.name {
         "ListBuckets" => !express,
-        "ListDirectoryBuckets" | "CreateSession" => express,
+        "ListDirectoryBuckets" => express,
         _ => true,
     }
 }
