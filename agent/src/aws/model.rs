@@ -105,6 +105,24 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_policies_are_right_by_it_and_a_misspelling_is_not() {
+        use crate::config::Mode;
+        use crate::policy::PolicySet;
+
+        let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");
+        PolicySet::load(&shipped, Mode::Enforce, catalog()).expect("the shipped policies load");
+        let dir = std::env::temp_dir().join(format!("tollgate-catalog-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("made");
+        let text = "permit (principal, action == AWS::Action::\"s3:ListObjectsV2\", resource);\n\
+                    permit (principal, action == AWS::Action::\"ec2:RunInstance\", resource);";
+        std::fs::write(dir.join("a.cedar"), text).expect("written");
+        let errors = PolicySet::load(&dir, Mode::Enforce, catalog()).expect_err("two wrong actions");
+        std::fs::remove_dir_all(&dir).expect("removed");
+        let all = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        assert!(all.contains("s3:ListObjectsV2") && all.contains("ec2:RunInstances"), "{all}");
+    }
+
+    #[test]
     fn every_action_of_an_operation_is_in_the_catalog() {
         let catalog = catalog();
         for service in &index().expect("a sound model").services {

@@ -155,6 +155,9 @@ pub fn route(endpoint: &Endpoint, scope: Option<Scope<'_>>, parts: &Parts) -> Re
     if smithy.is_some() && target.is_some() {
         return Err(Malformed::new("the request carries both Smithy-Protocol and X-Amz-Target; send one"));
     }
+    if METHOD_OVERRIDES.iter().any(|name| parts.headers.contains_key(*name)) {
+        return Err(Malformed::new("a header asks for another method than the request's; send that method"));
+    }
     if endpoint.class != HostClass::Api {
         return Ok(route);
     }
@@ -181,6 +184,7 @@ pub fn route(endpoint: &Endpoint, scope: Option<Scope<'_>>, parts: &Parts) -> Re
     } else if let Some(found) = form::services(&services, kind, parts)? {
         operation.protocol = if found[0].speaks(Protocol::Ec2) { Protocol::Ec2 } else { Protocol::Query };
         route.shape = Shape::Form { services: found, path: parts.uri.path().to_owned() };
+        check_encoding(&route, parts)?;
         return Ok(route);
     } else {
         rest::route(&services, parts)?
@@ -201,8 +205,12 @@ pub fn route(endpoint: &Endpoint, scope: Option<Scope<'_>>, parts: &Parts) -> Re
         s3::actions(&route.front, &known, parts, &mut route.operation)?;
     }
     route.shape = Shape::Known(known);
+    check_encoding(&route, parts)?;
     Ok(route)
 }
+
+/// Headers by which some servers take a request for one of another method.
+const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
 /// The services that the request may be for: those of the host that sign with the scope's name.
 fn candidates(endpoint: &Endpoint, scope: Option<Scope<'_>>) -> Result<Vec<&'static Service>, Malformed> {
@@ -221,6 +229,19 @@ fn candidates(endpoint: &Endpoint, scope: Option<Scope<'_>>) -> Result<Vec<&'sta
         )));
     }
     Ok(fitting)
+}
+
+/// What has to be read must be readable.
+fn check_encoding(route: &Route, parts: &Parts) -> Result<(), Malformed> {
+    match rest::single(&parts.headers, "content-encoding")? {
+        Some(encoding) if route.body_needed() == BodyNeed::Read && !["", "identity"].contains(&encoding) => {
+            Err(Malformed::new(format!(
+                "the body must be read to be judged, and its Content-Encoding is `{encoding}`; send it plain \
+                 (AWS_DISABLE_REQUEST_COMPRESSION=true)"
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_region(endpoint: &Endpoint, scope: Option<Scope<'_>>) -> Result<(), Malformed> {

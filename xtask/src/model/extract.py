@@ -81,7 +81,7 @@ class Shapes:
         return number
 
     def structure(self, shape):
-        return ["s", [self.member(n, m) for n, m in shape["members"].items()]]
+        return [self.member(n, m) for n, m in shape["members"].items()]
 
     def member(self, name, member):
         target = self.model[member["shape"]]
@@ -103,11 +103,11 @@ class Shapes:
         return [name, wire, form, where, self.of(member["shape"]), bool(flat)]
 
     def list(self, shape):
-        return ["l", self.of(shape["member"]["shape"]), shape["member"].get("locationName", "member")]
+        return [self.of(shape["member"]["shape"]), shape["member"].get("locationName", "member")]
 
     def map(self, shape):
         key, value = shape["key"].get("locationName", "key"), shape["value"].get("locationName", "value")
-        return ["m", self.of(shape["value"]["shape"]), key, value]
+        return [self.of(shape["value"]["shape"]), key, value]
 
 
 def endpoint_rules(folder):
@@ -313,6 +313,7 @@ def service(name, folder):
         if p == "json":
             p += meta.get("jsonVersion", "1.0")
         protocols.append(p)
+    protocols += [p for p in HAND["protocols"].get(name, []) if p not in protocols]
     shapes = Shapes(shapes_model, protocols)
     prefixes = [s for s in signing if s in ACTIONS] + HAND["prefixes"].get(name, [])
     prefixes += [name] if name in ACTIONS and name not in prefixes else []

@@ -56,9 +56,12 @@ pub struct Operation {
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Shape {
-    Structure(String, Vec<(String, String, String, u8, u32, bool)>),
-    Map(String, u32, String, String),
-    List(String, u32, String),
+    /// Name, names on the wire and in forms, place, shape, whether it is flattened.
+    Structure(Vec<(String, String, String, u8, u32, bool)>),
+    /// Value, names of keys and values.
+    Map(u32, String, String),
+    /// Item and its name.
+    List(u32, String),
 }
 
 impl Model {
@@ -147,7 +150,7 @@ fn service(service: &Service) -> anyhow::Result<Section> {
     section.number(service.shapes.len())?;
     for shape in &service.shapes {
         match shape {
-            Shape::Structure(_, members) => {
+            Shape::Structure(members) => {
                 section.body.push(0);
                 section.number(members.len())?;
                 for (name, wire, form, place, shape, flat) in members {
@@ -158,12 +161,12 @@ fn service(service: &Service) -> anyhow::Result<Section> {
                     section.number(*shape as usize)?;
                 }
             }
-            Shape::List(_, item, name) => {
+            Shape::List(item, name) => {
                 section.body.push(1);
                 section.number(*item as usize)?;
                 section.text(name);
             }
-            Shape::Map(_, value, key_name, value_name) => {
+            Shape::Map(value, key_name, value_name) => {
                 section.body.push(2);
                 section.number(*value as usize)?;
                 section.text(key_name);

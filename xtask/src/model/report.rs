@@ -164,6 +164,7 @@ impl Report {
                 s.package, s.version, s.registry, s.licence, s.files, s.sha256
             );
         }
+        out.push_str("\nTheir licences' notices are in [THIRD-PARTY.md](../THIRD-PARTY.md).\n");
         RATES.iter().for_each(|part| out.push_str(part));
         let count: usize = self.unmapped.values().map(Vec::len).sum();
         let _ = writeln!(out, "\n## Operations without an IAM action ({count})\n");

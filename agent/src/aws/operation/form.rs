@@ -46,7 +46,13 @@ pub(super) fn finish(
     }
     let mut tree = Node::default();
     for (key, value) in form_urlencoded::parse(if body.is_empty() { query } else { body }.as_bytes()) {
-        tree.insert(&key, value.into_owned())?;
+        // Read without regard to case by some, it would be a second one.
+        if ["Action", "Version"].iter().any(|name| key.eq_ignore_ascii_case(name) && key != *name) {
+            return Err(Malformed::new(format!("`{key}` is not spelt as AWS spells it")));
+        }
+        if !rest::SIGNATURE.contains(&key.as_ref()) {
+            tree.insert(&key, value.into_owned())?;
+        }
     }
     let action = tree.take("Action")?;
     let version = tree.take("Version")?;

@@ -21,6 +21,17 @@ pub(super) fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'
     first.map(|v| v.to_str().map_err(|_| Malformed::new(format!("the header `{name}` is not text")))).transpose()
 }
 
+/// Parameters that belong to a signature.
+pub(super) const SIGNATURE: &[&str] = &[
+    "X-Amz-Algorithm",
+    "X-Amz-Credential",
+    "X-Amz-Date",
+    "X-Amz-Expires",
+    "X-Amz-Security-Token",
+    "X-Amz-Signature",
+    "X-Amz-SignedHeaders",
+];
+
 /// A content type without its parameters.
 pub(super) fn media_type(kind: Option<&str>) -> &str {
     kind.and_then(|k| k.split(';').next()).unwrap_or_default().trim()
@@ -179,23 +190,20 @@ pub(super) fn parameters(
     let labels = labels(known.op.path, path);
     let query = query(parts.uri.query().unwrap_or_default())?;
     for (n, (name, _)) in query.iter().enumerate() {
-        let list = members.iter().any(|m| {
-            m.place == Place::Query
-                && m.wire == name
-                && !matches!(
-                    known.detail.kind(m.shape),
-                    Kind::Text | Kind::Integer | Kind::Boolean | Kind::Float | Kind::Timestamp
-                )
-        });
-        if !list && query[..n].iter().any(|(other, _)| other == name) {
-            let declared = members.iter().any(|m| m.place == Place::Query && m.wire == name)
-                || known.op.constants.iter().any(|(c, _)| c == name);
-            let open = members
-                .iter()
-                .any(|m| m.place == Place::Query && matches!(known.detail.kind(m.shape), Kind::Map { .. }));
-            if declared || !open {
-                return Err(Malformed::new(format!("the query names `{name}` twice; send it once")));
+        if !query[..n].iter().any(|(other, _)| other == name) {
+            continue;
+        }
+        let kinds = || members.iter().filter(|m| m.place == Place::Query).map(|m| (m, known.detail.kind(m.shape)));
+        let may_repeat = match kinds().find(|(m, _)| m.wire == name) {
+            Some((_, kind)) => matches!(kind, Kind::List(..)),
+            // Where one member takes all parameters that no other claims, it takes several values for each.
+            None => {
+                !known.op.constants.iter().any(|(c, _)| c == name)
+                    && kinds().any(|(_, k)| matches!(k, Kind::Map { .. }))
             }
+        };
+        if !may_repeat {
+            return Err(Malformed::new(format!("the query names `{name}` twice; send it once")));
         }
     }
     for member in members {

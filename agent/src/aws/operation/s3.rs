@@ -8,7 +8,7 @@ use http::HeaderMap;
 use http::request::Parts;
 use serde_json::Value;
 
-use super::rest::{Choice, Query, choose, decode, query};
+use super::rest::{Choice, Query, SIGNATURE, choose, decode, query};
 use super::{AccessLevel, Endpoint, Known, Malformed, Operation};
 use crate::aws::endpoint::{Front, account_of};
 use crate::aws::model::catalog::level;
@@ -22,17 +22,6 @@ pub(super) struct Target {
     bucket: String,
     key: String,
 }
-
-/// Parameters that belong to a signature.
-const SIGNATURE: &[&str] = &[
-    "X-Amz-Algorithm",
-    "X-Amz-Credential",
-    "X-Amz-Date",
-    "X-Amz-Expires",
-    "X-Amz-Security-Token",
-    "X-Amz-Signature",
-    "X-Amz-SignedHeaders",
-];
 
 /// Headers that do more than their operation's name says, with the action for that on objects and on buckets.
 const POWERS: &[(&str, &str, &str)] = &[
@@ -139,11 +128,14 @@ pub(super) fn actions(front: &Front, known: &Known, parts: &Parts, operation: &m
     let on_object = known.op.path.contains("{Key+}");
     for name in parts.headers.keys() {
         let name = name.as_str();
+        if !name.starts_with("x-amz-") {
+            continue;
+        }
         let power = POWERS.iter().find(|(header, _, _)| *header == name);
         let family = FAMILIES.iter().any(|f| name.starts_with(f));
-        let taken = members.iter().any(|m| m.place == Place::Header && m.wire.eq_ignore_ascii_case(name));
+        let taken = || members.iter().any(|m| m.place == Place::Header && m.wire.eq_ignore_ascii_case(name));
         match power {
-            Some((_, object, bucket)) if taken => {
+            Some((_, object, bucket)) if taken() => {
                 let action = if on_object { object } else { bucket };
                 if !operation.actions.iter().any(|a| a == action) && !already(known.op, action) {
                     operation.actions.push((*action).to_owned());
@@ -212,26 +204,20 @@ fn source(headers: &HeaderMap) -> Result<Option<(String, bool)>, Malformed> {
 
 pub(super) fn resources(front: &Front, target: &Target, operation: &mut Operation, account: &str) {
     let (partition, region) = (operation.partition, operation.region.clone());
-    let of_point = |service: &str, kind: &str, separator: &str| {
-        account_of(&target.bucket).map(|(name, owner)| {
-            let object = if target.key.is_empty() { String::new() } else { format!("{separator}{}", target.key) };
-            format!("arn:{partition}:{service}:{region}:{owner}:{kind}{name}{object}")
-        })
-    };
-    let plain = |key: &str| {
-        let object = if key.is_empty() { String::new() } else { format!("/{key}") };
-        format!("arn:{partition}:s3:::{}{object}", target.bucket)
+    let object = |separator: &str, key: &str| if key.is_empty() { String::new() } else { format!("{separator}{key}") };
+    let of_point = |service: &str, kind: &str, key: &str| {
+        let (name, owner) = account_of(&target.bucket)?;
+        Some(format!("arn:{partition}:{service}:{region}:{owner}:{kind}{name}{}", object("/object/", key)))
     };
     let base = |key: &str| match front {
-        Front::AccessPoint => of_point("s3", "accesspoint/", "/object/"),
-        Front::ObjectLambda => of_point("s3-object-lambda", "accesspoint/", "/object/"),
-        Front::Outpost(id) => of_point("s3-outposts", &format!("outpost/{id}/accesspoint/"), "/object/"),
+        Front::AccessPoint => of_point("s3", "accesspoint/", key),
+        Front::ObjectLambda => of_point("s3-object-lambda", "accesspoint/", key),
+        Front::Outpost(id) => of_point("s3-outposts", &format!("outpost/{id}/accesspoint/"), key),
         Front::MultiRegion => {
-            let object = if key.is_empty() { String::new() } else { format!("/object/{key}") };
-            Some(format!("arn:{partition}:s3::{account}:accesspoint/{}{object}", target.bucket))
+            Some(format!("arn:{partition}:s3::{account}:accesspoint/{}{}", target.bucket, object("/object/", key)))
         }
         Front::Express => Some(format!("arn:{partition}:s3express:{region}:{account}:bucket/{}", target.bucket)),
-        _ => Some(plain(key)),
+        _ => Some(format!("arn:{partition}:s3:::{}{}", target.bucket, object("/", key))),
     };
     let mut found = Vec::new();
     match operation.name.as_str() {
@@ -242,11 +228,7 @@ pub(super) fn resources(front: &Front, target: &Target, operation: &mut Operatio
             let mut versions = false;
             for object in objects.into_iter().flatten() {
                 versions |= object.get("VersionId").is_some_and(|v| v.as_str() != Some(""));
-                let key = object.get("Key").and_then(Value::as_str);
-                found.extend(key.and_then(|key| match front {
-                    Front::AccessPoint | Front::ObjectLambda | Front::Outpost(_) => None,
-                    _ => base(key),
-                }));
+                found.extend(object.get("Key").and_then(Value::as_str).and_then(base));
             }
             if found.is_empty() {
                 found.extend(base("*"));

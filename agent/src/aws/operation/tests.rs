@@ -338,6 +338,9 @@ fn two_readings_are_refused() {
         ("sts.us-east-1.amazonaws.com", "POST", "/", &[("content-type", json)], r#"{"Action":"AssumeRole"}"#),
         ("ec2.us-east-1.amazonaws.com", "POST", "/", &[], "Action=RunInstances&ImageId=a&ImageId.1=b"),
         ("ec2.us-east-1.amazonaws.com", "POST", "/", &[], "Action=RunInstances&Action.1=b"),
+        ("ec2.us-east-1.amazonaws.com", "POST", "/", &[], "Action=DescribeInstances&action=RunInstances"),
+        (dynamo, "POST", "/", &[("content-type", json), target, ("content-encoding", "gzip")], "{}"),
+        ("lambda.us-east-1.amazonaws.com", "GET", "/2015-03-31/functions", &[("x-http-method-override", "POST")], ""),
         (
             "sqs.us-east-1.amazonaws.com",
             "POST",
