@@ -55,9 +55,10 @@ pub fn install(tools: &[Tool]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The folder of all tools.
+/// The folder of all tools: where it really is, so that checkouts that share one do not make each other's anew.
 pub fn folder() -> PathBuf {
-    root().join(".tools")
+    let folder = root().join(".tools");
+    fs::canonicalize(&folder).unwrap_or(folder)
 }
 
 /// A Python environment from a list of fixed versions.

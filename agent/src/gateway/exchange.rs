@@ -164,6 +164,7 @@ impl<'a> Exchange<'a> {
                 self.connection.endpoint.host
             )));
         }
+        // hyper has resolved this for HTTP/1 by RFC 9112 §6.3 (the length is dropped), and what is sent on is framed anew.
         if self.parts.headers.contains_key(header::CONTENT_LENGTH)
             && self.parts.headers.contains_key(header::TRANSFER_ENCODING)
         {

@@ -10,6 +10,7 @@ import os
 import socket
 import ssl
 import struct
+import subprocess
 import sys
 import time
 
@@ -123,6 +124,15 @@ def ask(connection, data):
     text = everything(connection).decode(errors="replace")
     status = int(text.split(" ", 2)[1]) if text.startswith("HTTP/1") else None
     return status, text
+
+
+def curl(url, fields, *more):
+    """HTTP/2 by curl: version and status as curl tells them, and the body."""
+    given = [part for k, v in fields for part in ("-H", f"{k}: {v}")]
+    command = ["curl", "--http2", "-sS", "--max-time", "60", "-w", "\n%{http_version} %{http_code}", *given, *more, url]
+    done = subprocess.run(command, capture_output=True, text=True)
+    body, _, told = done.stdout.rpartition("\n")
+    return told, body, done.stderr
 
 
 def client_hello(name):

@@ -16,6 +16,12 @@ permit (principal, action, resource);
 @reason("Sessions of this name may do nothing here.")
 forbid (principal, action, resource)
 when { context.session.name like "denied-*" };
+
+@id("tests-own-bucket")
+@reason("Sessions of this name stay in the bucket tollgate-test.")
+forbid (principal, action, resource)
+when { context.session.name like "bucket-*" }
+unless { resource in AWS::Resource::"arn:aws:s3:::tollgate-test" };
 "#;
 
 /// What differs from host to host.
@@ -25,6 +31,8 @@ pub struct Settings {
     pub policies: String,
     /// TOML that is put before the first table: top-level keys.
     pub top: String,
+    /// Keys of `[policy]`.
+    pub policy: String,
     /// Further tables at the end.
     pub extra: String,
     /// Keys of `[gateway]`.
@@ -40,6 +48,7 @@ impl Default for Settings {
         Self {
             policies: POLICIES.into(),
             top: String::new(),
+            policy: String::new(),
             extra: String::new(),
             gateway: "handshake_timeout = 5".into(),
             egress: String::new(),
@@ -113,6 +122,7 @@ region = "us-east-1"
 
 [policy]
 dir = "{dir}/policies"
+{policy}
 
 [journal]
 to = "stderr"
@@ -127,6 +137,7 @@ group = "nogroup"
             slice = crate::bed::slice(&self.dir),
             gateway = settings.gateway,
             egress = settings.egress,
+            policy = settings.policy,
             extra = settings.extra,
         )
     }

@@ -123,6 +123,46 @@ fn a_bad_configuration_stops_the_start_with_what_to_mend() {
 }
 
 #[test]
+fn malformed_control_requests_get_a_clear_error() {
+    use std::io::{Read as _, Write as _};
+    let host = Host::shared();
+    let ask = |request: &str| {
+        let mut stream = std::os::unix::net::UnixStream::connect(host.socket()).expect("the socket");
+        stream.set_read_timeout(Some(BUDGET)).expect("a timeout");
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    };
+    let post = |path: &str, body: &str| {
+        ask(&format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    };
+    for (answer, status, text) in [
+        (ask("nonsense\r\n\r\n"), "400", ""),
+        (
+            ask("GET /v1/nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+            "404",
+            "there is no `GET /v1/nothing`",
+        ),
+        (post("/v1/run", "{"), "400", "the request is not what was expected"),
+        (post("/v1/run", "{\"argv\": 7}"), "400", "the request is not what was expected"),
+        (post("/v1/sessions/nonsense/signal/15", ""), "404", "there is no open session `nonsense`"),
+        (post("/v1/approvals/nonsense/approve", ""), "409", ""),
+    ] {
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(text), "{text}: {answer}");
+    }
+    // A command that is empty opens no session that stays.
+    let empty = serde_json::json!({"argv": [], "env": [], "cwd": "/", "umask": 18}).to_string();
+    let answer = post("/v1/run", &empty);
+    assert!(!answer.is_empty(), "an answer");
+    assert!(host.daemon_is_running(), "{}", host.daemon_log());
+    assert!(!host.daemon_log().contains("panicked"), "{}", host.daemon_log());
+}
+
+#[test]
 fn a_revoked_session_is_cut_off_at_once() {
     let host = Host::shared();
     let agent = host.agent("revoked");

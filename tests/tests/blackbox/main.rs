@@ -8,6 +8,7 @@ mod bypass;
 mod control;
 mod credentials;
 mod destination;
+mod http2;
 mod identity;
 mod matrix;
 mod policy;

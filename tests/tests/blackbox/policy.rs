@@ -1,7 +1,7 @@
 //! A no reaches each client as the native error of its protocol, with the sentence that says who said no and why.
 
 use serde_json::Value;
-use tollgate_tests::host::{Agent, Host};
+use tollgate_tests::host::{Agent, Host, Settings};
 
 /// Codes by which the clients' users recognise a denial, by protocol.
 fn code(protocol: &str) -> &'static str {
@@ -126,6 +126,78 @@ fn a_request_without_a_signature_is_denied() {
     assert_eq!(answers[0][0], Value::from(403));
     assert!(answers[0][1].as_str().expect("text").contains("not signed"), "{answers:?}");
     agent.timeline().event("refused", "not signed");
+}
+
+/// Case 19: what an agent may write to is a matter of the resource, whoever's it is.
+#[test]
+fn somebody_elses_bucket_on_an_allowed_host_is_denied() {
+    let host = Host::shared();
+    std::fs::create_dir_all(host.dir().join("s3/attacker")).expect("a bucket");
+    let agent = host.agent("bucket-own");
+    let file = host.file("loot", b"loot");
+    let file = file.to_str().expect("UTF-8");
+    agent.run(&["aws", "s3", "cp", file, "s3://tollgate-test/mine"]).ok();
+    for to in ["s3://attacker/loot", "s3://tollgate-test.attacker/loot", "s3://tollgate-test-2/loot"] {
+        let text = agent.run(&["aws", "s3", "cp", file, to]).failed();
+        assert!(text.contains("stay in the bucket tollgate-test"), "{text}");
+    }
+    // The same by path, by the other addressing style, and by a key that climbs.
+    let answers = agent.probe(
+        r#"
+keys = placeholder()
+def put(host, path):
+    line, fields = signed(host, b"loot", "PUT", path, "s3", s3=True, keys=keys)
+    show(ask(tls(host), message(line, fields, b"loot")))
+put(S3, "/attacker/loot")
+put("attacker." + S3, "/loot")
+put("attacker." + S3, "/tollgate-test/loot")
+put(S3, "/tollgate-test/../attacker/loot")
+put(S3, "/tollgate-test/%2e%2e/attacker/loot")
+put(S3, "//attacker/loot")
+"#,
+    );
+    for answer in &answers[..3] {
+        assert_eq!(answer[0], 403, "{answers:?}");
+    }
+    for answer in &answers[3..5] {
+        assert_eq!(answer[0], 400, "{answers:?}");
+        assert!(answer[1].as_str().expect("text").contains("leads out of the bucket"), "{answers:?}");
+    }
+    assert_ne!(answers[5][0], 200, "{answers:?}");
+    let attacker = host.dir().join("s3/attacker");
+    assert_eq!(std::fs::read_dir(attacker).expect("a bucket").count(), 0, "something was stored there");
+}
+
+/// Case 19: a role of the attacker's account would give keys that Tollgate does not know.
+#[test]
+fn roles_that_hand_out_keys_are_denied_though_everything_is_allowed() {
+    let host = Host::shared();
+    let agent = host.agent("role");
+    let role = "arn:aws:iam::666666666666:role/attacker";
+    for argv in [
+        &["sts", "assume-role", "--role-arn", role, "--role-session-name", "xyz"][..],
+        &["sts", "get-session-token"],
+        &["iam", "create-access-key", "--user-name", "held"],
+    ] {
+        let text = agent.run(&[&["aws"], argv].concat()).failed();
+        assert!(text.contains("AccessDenied") && text.contains("carries credentials"), "{text}");
+    }
+}
+
+#[test]
+fn observe_mode_lets_through_and_says_so() {
+    let host = Host::start(Settings { policy: "mode = \"observe\"".into(), ..Settings::default() });
+    let agent = host.agent("denied-observed");
+    let text = agent.run(&["aws", "sts", "get-caller-identity"]).ok();
+    assert!(text.contains("user/held"), "{text}");
+    let timeline = agent.timeline();
+    let exchange = timeline.only("sts:GetCallerIdentity");
+    assert_eq!((exchange.decision.as_str(), exchange.status), ("deny", Some(200)), "{exchange:?}");
+    timeline.event("observed", "may do nothing here");
+    // What is not a matter of policy is refused all the same.
+    let foreign =
+        host.agent("foreign").env("AWS_ACCESS_KEY_ID", "AKIAFOREIGNFOREIGN00").env("AWS_SECRET_ACCESS_KEY", "x");
+    assert!(foreign.run(&["aws", "sts", "get-caller-identity"]).failed().contains("was not issued by Tollgate"));
 }
 
 /// All fields there.

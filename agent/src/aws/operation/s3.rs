@@ -20,6 +20,7 @@ pub(super) fn route(endpoint: &Endpoint, parts: &Parts, operation: &mut Operatio
         }
     };
     let key = decode(key)?;
+    stays_inside(&bucket, &key)?;
     let query = query(parts.uri.query().unwrap_or_default())?;
     let Some((name, actions, access)) = recognise(&parts.method, &bucket, &key, &query, parts) else { return Ok(()) };
     operation.name = name.to_owned();
@@ -36,6 +37,9 @@ pub(super) fn route(endpoint: &Endpoint, parts: &Parts, operation: &mut Operatio
         let source = source.to_str().map_err(|_| Malformed::new("x-amz-copy-source is not text"))?;
         let source =
             decode(source.strip_prefix('/').unwrap_or(source).split("?versionId=").next().unwrap_or_default())?;
+        if let Some((bucket, key)) = source.split_once('/').filter(|_| !source.starts_with("arn:")) {
+            stays_inside(bucket, key)?;
+        }
         // An access point's ARN stands for itself.
         operation.resources.push(if source.starts_with("arn:") { source } else { arn(&source) });
     }
@@ -47,6 +51,24 @@ pub(super) fn route(endpoint: &Endpoint, parts: &Parts, operation: &mut Operatio
     }
     for (name, value) in query {
         operation.parameters.insert(name, Value::String(value));
+    }
+    Ok(())
+}
+
+/// S3 takes `..` in keys for what it is, but refuses those that would climb above the bucket; other stores may follow
+/// them into another bucket, which is not the one that was judged.
+fn stays_inside(bucket: &str, key: &str) -> Result<(), Malformed> {
+    let climbs = || Malformed::new("`..` in the path leads out of the bucket; name the object's own bucket");
+    if [".", ".."].contains(&bucket) {
+        return Err(climbs());
+    }
+    let mut depth = 0_u32;
+    for part in key.split('/') {
+        match part {
+            ".." => depth = depth.checked_sub(1).ok_or_else(climbs)?,
+            "" | "." => {}
+            _ => depth += 1,
+        }
     }
     Ok(())
 }
@@ -184,4 +206,20 @@ fn decode(text: &str) -> Result<String, Malformed> {
         .decode_utf8()
         .map(std::borrow::Cow::into_owned)
         .map_err(|_| Malformed::new("the path or query is not UTF-8 once it is decoded; encode it as UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_climb_out_of_their_bucket_are_refused() {
+        for key in ["", "a", "a/../b", "a/b/../../c", "./a", "..a", "a..", "a/.../b", "a//b/.."] {
+            assert_eq!(stays_inside("b", key), Ok(()), "{key}");
+        }
+        for key in ["..", "../b", "a/../..", "a/../../b", "./../b", "//../b"] {
+            assert!(stays_inside("b", key).is_err(), "{key}");
+        }
+        assert!(stays_inside("..", "a").is_err());
+    }
 }
