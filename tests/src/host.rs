@@ -20,12 +20,14 @@ mod account;
 mod agent;
 mod daemon;
 mod place;
+mod provider;
 mod settings;
 
 pub use account::{Event, Exchange, Timeline};
 pub(crate) use agent::finish;
 pub use agent::{Agent, Output, Running};
 pub(crate) use place::{PATH, binary, tools};
+pub use provider::Provider;
 pub use settings::{POLICIES, Settings};
 
 /// Long enough for a busy machine; nothing waits for it when all is well.

@@ -5,6 +5,7 @@
 mod bench;
 mod demo;
 mod ebpf;
+mod model;
 mod process;
 mod test;
 mod tools;
@@ -24,6 +25,8 @@ struct Cli {
 enum Verb {
     /// Builds the kernel side into the repository, or proves that what is there came from the sources
     Ebpf(ebpf::Args),
+    /// Makes the model of AWS out of its sources, or proves that what is there came from them
+    Model(model::Args),
     /// Installs what tests and demonstration need, below `.tools/`
     Tools(tools::Args),
     /// Shows the main job on this machine, with the real AWS CLI
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<()> {
     match Cli::parse().verb {
         Verb::Ebpf(args) => ebpf::run(&args),
+        Verb::Model(args) => model::run(&args),
         Verb::Tools(args) => tools::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Test(args) => test::run(&args),

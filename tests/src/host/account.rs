@@ -16,11 +16,14 @@ pub struct Timeline {
 /// One request and its answer; see `docs` for the fields that are left out here.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Exchange {
+    pub subject: String,
     pub action: String,
     pub operation: String,
     pub host: String,
     pub target: String,
     pub resources: Vec<String>,
+    /// JSON.
+    pub parameters: String,
     pub decision: String,
     pub policies: Vec<String>,
     pub reason: String,

@@ -4,10 +4,12 @@
 //! `cargo build --workspace --exclude tollgate-ebpf` and the tools of `cargo xtask tools`; fails without them.
 
 mod bad_input;
+mod bypass;
 mod control;
 mod credentials;
 mod destination;
 mod http2;
+mod identity;
 mod matrix;
 mod policy;
 mod record;
