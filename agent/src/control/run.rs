@@ -103,7 +103,7 @@ struct Started {
     session: Arc<Session>,
     child: Child,
     dir: PathBuf,
-    made: Vec<PathBuf>,
+    points: Vec<trust::MountPoint>,
 }
 
 type Refusal = (String, &'static str);
@@ -150,11 +150,11 @@ async fn start(core: &Arc<Core>, peer: Peer, asked: RunRequest) -> Result<Starte
         (e.to_string(), "the command was not started")
     })?;
     match spawn(core, peer, asked, groups, &session, &dir, streams) {
-        Ok((child, made)) => {
+        Ok((child, points)) => {
             if let Some(pid) = child.id().and_then(|p| i32::try_from(p).ok()) {
                 core.leaders.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id, Pid::from_raw(pid));
             }
-            Ok(Started { session, child, dir, made })
+            Ok(Started { session, child, dir, points })
         }
         Err(refusal) => {
             core.close_session(&id, State::Ended).await;
@@ -173,7 +173,7 @@ fn spawn(
     session: &Session,
     dir: &Path,
     streams: Streams,
-) -> Result<(Child, Vec<PathBuf>), Refusal> {
+) -> Result<(Child, Vec<trust::MountPoint>), Refusal> {
     let io = |what: &'static str| move |e: io::Error| (format!("cannot {what}: {e}"), "check `runtime_dir`");
     std::fs::DirBuilder::new().recursive(true).mode(0o711).create(dir).map_err(io("make the session's directory"))?;
     let home = home(&asked.env, peer.uid);
@@ -215,7 +215,7 @@ fn spawn(
         .stderr(streams.0[2].try_clone().map_err(io("hand over stderr"))?)
         .spawn()
         .map_err(io("start the launcher"))?;
-    Ok((child, prepared.made))
+    Ok((child, prepared.points))
 }
 
 /// Waits for the command, tells the caller, and takes everything down.
@@ -249,7 +249,7 @@ async fn follow(
         tracing::warn!("the cgroup of session {} could not be removed: {e}", session.id);
     }
     core.close_session(&session.id, State::Ended).await;
-    trust::clean(&started.made);
+    drop(started.points);
     if let Err(e) = std::fs::remove_dir_all(&started.dir) {
         tracing::warn!("the directory of session {} could not be removed: {e}", session.id);
     }

@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -37,6 +38,8 @@ pub struct Connection {
     pub exe: String,
     /// Server name of the TLS handshake, or the first request's host.
     pub endpoint: Endpoint,
+    /// Set when an answer was given before all of the request had come; see [`Rewound`].
+    pub lingers: Arc<AtomicBool>,
 }
 
 impl Connection {
@@ -163,9 +166,10 @@ async fn dispatch(
         return;
     };
     let secure = matches!(sniffed, Sniffed::Tls { .. });
-    let stream = Rewound::new(seen, stream);
+    let lingers = Arc::<AtomicBool>::default();
+    let stream = Rewound::new(seen, stream, lingers.clone());
     if !secure {
-        let connection = Arc::new(Connection { core, session, flow, exe, endpoint });
+        let connection = Arc::new(Connection { core, session, flow, exe, endpoint, lingers });
         return serve_http(connection, stream, false, stop).await;
     }
     let tls = match core.leaves.server_config(&endpoint.host) {
@@ -188,7 +192,7 @@ async fn dispatch(
         }
     };
     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let connection = Arc::new(Connection { core, session, flow, exe, endpoint });
+    let connection = Arc::new(Connection { core, session, flow, exe, endpoint, lingers });
     serve_http(connection, stream, h2, stop).await;
 }
 

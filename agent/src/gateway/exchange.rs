@@ -635,6 +635,7 @@ impl<'a> Exchange<'a> {
         let mut response = response.map(ResponseBody::Whole);
         if self.parts.version != Version::HTTP_2 && response.status() != StatusCode::OK && self.carries_body {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            self.connection.lingers.store(true, Ordering::Relaxed);
         }
         response
     }

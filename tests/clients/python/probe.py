@@ -126,13 +126,13 @@ def ask(connection, data):
     return status, text
 
 
-def curl(url, fields, *more):
+def curl(url, fields, *more, data=None):
     """HTTP/2 by curl: version and status as curl tells them, and the body."""
     given = [part for k, v in fields for part in ("-H", f"{k}: {v}")]
     command = ["curl", "--http2", "-sS", "--max-time", "60", "-w", "\n%{http_version} %{http_code}", *given, *more, url]
-    done = subprocess.run(command, capture_output=True, text=True)
-    body, _, told = done.stdout.rpartition("\n")
-    return told, body, done.stderr
+    done = subprocess.run(command, capture_output=True, input=data)
+    body, _, told = done.stdout.decode(errors="replace").rpartition("\n")
+    return told, body, done.stderr.decode(errors="replace")
 
 
 def client_hello(name):

@@ -76,6 +76,13 @@ impl<'a> Agent<'a> {
         self
     }
 
+    /// Lives in another agent's home.
+    #[must_use]
+    pub fn at_home_with(mut self, other: &Agent<'_>) -> Self {
+        self.home.clone_from(&other.home);
+        self
+    }
+
     /// Another user than `nobody`.
     #[must_use]
     pub fn uid(mut self, uid: u32) -> Self {

@@ -87,6 +87,27 @@ fn a_denial_is_an_exception_of_its_own_name_in_javascript() {
     nothing_was_stored(host);
 }
 
+/// A client that does not wait for `100 Continue` is still sending when the answer is there.
+#[test]
+fn a_denial_of_a_large_upload_can_be_read() {
+    let host = Host::shared();
+    let agent = host.agent("denied-large");
+    let answers = agent.probe(
+        r#"
+body = b"x" * (16 << 20)
+line, fields = signed(S3, body, "PUT", "/tollgate-test/denied", "s3", s3=True)
+for _ in range(3):
+    show(ask(tls(S3), message(line, fields, body))[0])
+    show(curl(f"https://{S3}/tollgate-test/denied", fields, "--http1.1", "-H", "Expect:", "-T", "/dev/stdin", data=body)[0])
+    show(curl(f"https://{S3}/tollgate-test/denied", fields, "-T", "/dev/stdin", data=body)[0])
+"#,
+    );
+    for (n, answer) in answers.iter().enumerate() {
+        assert!([Value::from(403), "1.1 403".into(), "2 403".into()].contains(answer), "{n}: {answers:?}");
+    }
+    nothing_was_stored(host);
+}
+
 fn nothing_was_stored(host: &Host) {
     assert!(!host.dir().join("s3/tollgate-test/denied").exists(), "a denied upload was stored");
 }

@@ -95,6 +95,38 @@ fn what_a_command_leaves_running_ends_with_its_session() {
     assert_eq!(agent.timeline().state(), "ended");
 }
 
+/// One user's sessions share a home, and so the mount point that was made in it.
+#[test]
+fn sessions_of_one_user_do_not_take_each_others_configuration_away() {
+    let host = Host::shared();
+    let first = host.agent("first");
+    let second = host.agent("second").at_home_with(&first);
+    let (up, go) = (host.work("up"), host.work("go"));
+    let lasting = host.work("lasting");
+    let held = first.start(&[
+        "sh",
+        "-c",
+        &format!(": > {0}; while [ ! -e {1} ]; do sleep 0.02; done", up.display(), go.display()),
+    ]);
+    wait_for("the first session", || up.exists().then_some(()));
+    let script = format!(
+        "set -e; aws sts get-caller-identity; : > {0}; while [ ! -e {0}.go ]; do sleep 0.02; done; ls ~/.aws; aws sts get-caller-identity",
+        lasting.display()
+    );
+    let running = second.start(&["sh", "-c", &script]);
+    wait_for("the second session", || lasting.exists().then_some(()));
+    std::fs::write(&go, "").expect("a file");
+    held.wait(BUDGET).ok();
+    std::fs::write(
+        lasting.with_file_name(format!("{}.go", lasting.file_name().expect("a name").to_string_lossy())),
+        "",
+    )
+    .expect("a file");
+    let text = running.wait(BUDGET).ok();
+    assert_eq!(text.matches("user/held").count(), 2, "{text}");
+    assert!(!first.home().join(".aws").exists(), "the last one takes the mount point away");
+}
+
 #[test]
 fn the_host_is_left_as_it_was() {
     let host = Host::shared();
