@@ -108,7 +108,7 @@ pub fn respond(protocol: Protocol, service: &str, kind: ErrorKind, message: &str
     response
 }
 
-/// An error for a request that was refused before its protocol was known: told by its headers.
+/// An error for a request that was refused before its protocol was known.
 pub fn respond_unknown(
     endpoint: &Endpoint,
     parts: &Parts,
@@ -116,9 +116,14 @@ pub fn respond_unknown(
     message: &str,
     request_id: &str,
 ) -> Response<Bytes> {
-    let content_type = parts.headers.get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).unwrap_or_default();
     let service = endpoint.signing.as_deref().unwrap_or_default();
-    let protocol = match (service, content_type) {
+    respond(protocol_of(endpoint, parts), service, kind, message, request_id)
+}
+
+/// The protocol that a client will read an error in, told by its request's headers where the operation is not known.
+pub(super) fn protocol_of(endpoint: &Endpoint, parts: &Parts) -> Protocol {
+    let content_type = parts.headers.get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).unwrap_or_default();
+    match (endpoint.signing.as_deref().unwrap_or_default(), content_type) {
         ("s3", _) => Protocol::RestXml,
         (_, t) if t.starts_with("application/x-amz-json-1.0") => Protocol::Json10,
         (_, t) if t.starts_with("application/x-amz-json-1.1") => Protocol::Json11,
@@ -126,8 +131,7 @@ pub fn respond_unknown(
         (_, t) if t.starts_with("application/json") => Protocol::RestJson,
         ("ec2", _) => Protocol::Ec2,
         _ => Protocol::Query,
-    };
-    respond(protocol, service, kind, message, request_id)
+    }
 }
 
 fn json(code: &str, message: &str) -> Vec<u8> {

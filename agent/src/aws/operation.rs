@@ -158,6 +158,7 @@ pub fn route(endpoint: &Endpoint, scope: Option<Scope<'_>>, parts: &Parts) -> Re
     if METHOD_OVERRIDES.iter().any(|name| parts.headers.contains_key(*name)) {
         return Err(Malformed::new("a header asks for another method than the request's; send that method"));
     }
+    operation.protocol = super::error::protocol_of(endpoint, parts);
     if endpoint.class != HostClass::Api {
         return Ok(route);
     }

@@ -123,18 +123,19 @@ keys = placeholder()
 for host, service, path, body in [
     (STS, "sts", "/somewhere/else", WHO),
     (STS, "sts", "/", "Version=2011-06-15"),
+    (STS, "sts", "/", "Action=GetEverything&Version=2011-06-15"),
     ("nobody.us-east-1.amazonaws.com", "nobody", "/", WHO),
 ]:
     show(ask(tls(host), message(*signed(host, body, path=path, service=service, keys=keys), body)))
 "#,
     );
-    assert_eq!(answers.len(), 3);
+    assert_eq!(answers.len(), 4);
     for answer in &answers {
         assert_eq!(answer[0], 403, "{answer}");
         assert!(answer[1].as_str().expect("text").contains("not recognised as an AWS operation"), "{answer}");
     }
     let timeline = agent.timeline();
-    assert_eq!(timeline.exchanges.len(), 3, "{timeline:#?}");
+    assert_eq!(timeline.exchanges.len(), 4, "{timeline:#?}");
     assert!(timeline.exchanges.iter().all(|e| e.action == "unknown:unknown" && e.decision == "deny"), "{timeline:#?}");
     timeline.event("blocked", "not recognised");
 }

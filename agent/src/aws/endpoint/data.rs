@@ -1,4 +1,4 @@
-//! Hosts of customers' own APIs that are signed for, and of which no rule set speaks.
+//! Hosts that are signed for and of which no rule set speaks: customers' own APIs, and first names of services.
 //!
 //! Pure. Each form is listed; nothing else below these names is recognised.
 
@@ -15,6 +15,13 @@ pub(super) fn read(name: &Name<'_>, index: &Index) -> Option<Found> {
         [id, "execute-api"] => {
             let found = Found::service(index, "apigatewaymanagementapi", "execute-api");
             Some(Found { front: Front::Gateway((*id).to_owned()), ..found })
+        }
+        // The first names of SQS, which version 1 of the AWS CLI still uses.
+        ["queue"] if name.region.is_none() => {
+            Some(Found { region: Some("us-east-1".into()), ..Found::service(index, "sqs", "sqs") })
+        }
+        [region, "queue"] if is_region(region) && name.region.is_none() => {
+            Some(Found { region: Some((*region).to_owned()), ..Found::service(index, "sqs", "sqs") })
         }
         [_, "lambda-url"] => Some(front(Front::FunctionUrl, "lambda")),
         [_, "appsync-api"] => Some(front(Front::GraphQl, "appsync")),

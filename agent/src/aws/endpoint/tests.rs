@@ -18,6 +18,8 @@ fn hosts() {
         ("s3-eu-west-1.amazonaws.com", Some("s3"), Some("eu-west-1"), None, Api),
         ("b.s3-website-eu-west-1.amazonaws.com", Some("s3"), Some("eu-west-1"), Some("b"), Api),
         ("b.s3-website.eu-central-1.amazonaws.com", Some("s3"), Some("eu-central-1"), Some("b"), Api),
+        ("queue.amazonaws.com", Some("sqs"), Some("us-east-1"), None, Api),
+        ("eu-west-1.queue.amazonaws.com", Some("sqs"), Some("eu-west-1"), None, Api),
         ("s3-external-1.amazonaws.com", Some("s3"), Some("us-east-1"), None, Api),
         (
             "ap-123456789012.s3-accesspoint.us-east-1.amazonaws.com",
