@@ -209,8 +209,7 @@ operation for which no action is known is `unknown` to policies; none is guessed
 /// Written by the tests that measure them, `agent/tests/model.rs`.
 const RATES: [&str; 2] = [include_str!("rates-requests.md"), include_str!("rates-hosts.md")];
 
-const LIMITS: &str = "\
-
+const LIMITS: &str = "
 ## Limits
 
 - A body that must be read to be judged and is compressed (`Content-Encoding: gzip`, which SDKs use for large
