@@ -166,6 +166,7 @@ impl Report {
         }
         out.push_str("\nTheir licences' notices are in [THIRD-PARTY.md](../THIRD-PARTY.md).\n");
         RATES.iter().for_each(|part| out.push_str(part));
+        out.push_str(LIMITS);
         let count: usize = self.unmapped.values().map(Vec::len).sum();
         let _ = writeln!(out, "\n## Operations without an IAM action ({count})\n");
         out.push_str(
@@ -207,3 +208,16 @@ operation for which no action is known is `unknown` to policies; none is guessed
 
 /// Written by the tests that measure them, `agent/tests/model.rs`.
 const RATES: [&str; 2] = [include_str!("rates-requests.md"), include_str!("rates-hosts.md")];
+
+const LIMITS: &str = "
+## Limits
+
+- A body that must be read to be judged and is compressed (`Content-Encoding: gzip`, which SDKs use for large
+  `cloudwatch:PutMetricData` requests) is refused with a sentence that says how to switch compression off.
+- Actions on several resources are judged as every action on every resource, which asks for more than AWS does.
+- IAM users and roles are named by their path in ARNs, and requests do not say it: their resource is `*`.
+- A name and an ARN of the same resource may both be in requests; where a member takes either, the ARN is taken as it is.
+- Queries in bodies (PartiQL, Athena, Gremlin) are not read beyond their first word; their resource is `*`.
+- Twins that share host, names and actions (`rds`, `docdb`, `neptune`) are told apart by their API version, else taken
+  for the likeliest.
+";

@@ -372,3 +372,83 @@ fn a_scope_cannot_choose_another_service_or_region() {
     assert!(route(&endpoint, Some(Scope { region: "us-east-1", service: "ec2" }), &parts).is_err());
     assert!(route(&endpoint, Some(Scope { region: "eu-west-1", service: "ec2" }), &parts).is_ok());
 }
+
+/// Whatever comes, there is an answer: a small generator stands in for a fuzzer, which runs elsewhere.
+#[test]
+fn nothing_that_is_sent_panics() {
+    let seeds: &[(&str, &str, &str, &[(&str, &str)], &str)] = &[
+        (
+            "b.s3.us-east-1.amazonaws.com",
+            "POST",
+            "/k/%41?delete&versionId=1",
+            &[],
+            "<Delete><Object a='1'><Key>&lt;k</Key></Object></Delete>",
+        ),
+        ("b.s3.us-east-1.amazonaws.com", "PUT", "/k", &[("x-amz-copy-source", "/o/k%20?versionId=1")], ""),
+        (
+            "ec2.us-east-1.amazonaws.com",
+            "POST",
+            "/",
+            &[],
+            "Action=RunInstances&Filter.1.Name=n&Filter.1.Value.1=v&X.0.y=%41",
+        ),
+        (
+            "sns.us-east-1.amazonaws.com",
+            "POST",
+            "/",
+            &[],
+            "Action=Publish&MessageAttributes.entry.1.Name=n&MessageAttributes.entry.1.Value.DataType=v",
+        ),
+        (
+            "dynamodb.us-east-1.amazonaws.com",
+            "POST",
+            "/",
+            &[("content-type", "application/x-amz-json-1.0"), ("x-amz-target", "DynamoDB_20120810.TransactWriteItems")],
+            r#"{"TransactItems":[{"Put":{"TableName":"a","Item":{"k":{"S":"v"}}}}],"ClientRequestToken":null}"#,
+        ),
+        (
+            "monitoring.us-east-1.amazonaws.com",
+            "POST",
+            "/service/GraniteServiceVersion20100801/operation/PutMetricData",
+            &[("smithy-protocol", "rpc-v2-cbor")],
+            "\u{bf}iNamespaceanaxjMetricData\u{9f}",
+        ),
+        ("lambda.us-east-1.amazonaws.com", "POST", "/2015-03-31/functions/a%3Ab/invocations?Qualifier=1", &[], ""),
+        ("123456789012.s3-control.us-east-1.amazonaws.com", "GET", "/v20180820/mrap/instances/a/b/policy", &[], ""),
+        ("x.execute-api.us-east-1.amazonaws.com", "GET", "/stage/%40connections/1", &[], ""),
+    ];
+    let mut state = 7u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below.max(1)
+    };
+    let mut understood = 0;
+    for round in 0..20_000 {
+        let (host, method, target, headers, body) = seeds[round % seeds.len()];
+        let mut change = |text: &str, alphabet: &[u8]| {
+            let mut bytes = text.as_bytes().to_vec();
+            for _ in 0..random(4) {
+                let at = random(bytes.len());
+                match (random(3), bytes.is_empty()) {
+                    (0, false) => bytes[at] = alphabet[random(alphabet.len())],
+                    (1, false) => drop(bytes.remove(at)),
+                    _ => bytes.insert(at, alphabet[random(alphabet.len())]),
+                }
+            }
+            bytes
+        };
+        let host = String::from_utf8_lossy(&change(host, b"abs3-.0vpce")).into_owned();
+        let target = String::from_utf8_lossy(&change(target, b"/%.?&=+a2F{}")).into_owned();
+        let body = change(body, b"{}[]<>&;\"'.=:%\x00\x9f\xbf\xff0aA");
+        let mut request = http::Request::builder().method(method).uri(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (Ok(request), Some(endpoint)) = (request.body(()), resolve(&host)) else { continue };
+        let (parts, ()) = request.into_parts();
+        let Ok(route) = route(&endpoint, None, &parts) else { continue };
+        let found = route.finish(parts.uri.query().unwrap_or_default(), Some(&body), None);
+        understood += usize::from(found.is_ok_and(|o| o.name != "unknown"));
+    }
+    assert!(understood > 1_000, "only {understood} were anything at all");
+}
