@@ -1,4 +1,4 @@
-//! Hosts of customers' own APIs that are signed for, and of which no rule set speaks.
+//! Hosts of customers' own APIs, and older names, that are signed for and of which no rule set speaks.
 //!
 //! Pure. Each form is listed; nothing else below these names is recognised.
 
@@ -29,6 +29,13 @@ pub(super) fn read(name: &Name<'_>, index: &Index) -> Option<Found> {
                 _ => return None,
             };
             Some(Found { region: Some((*region).to_owned()), ..found })
+        }
+        // SQS's older names, which version 1 of the AWS CLI still uses.
+        ["queue"] if name.region.is_none() && name.partition == "aws" => {
+            Some(Found { region: Some("us-east-1".to_owned()), ..Found::service(index, "sqs", "sqs") })
+        }
+        [region, "queue"] if is_region(region) && name.region.is_none() => {
+            Some(Found { region: Some((*region).to_owned()), ..Found::service(index, "sqs", "sqs") })
         }
         [id, "iot"] if id.ends_with("-ats") => service("iot-data", "iotdata"),
         [cell, "timestream"] if cell.starts_with("query-") => service("timestream-query", "timestream"),
