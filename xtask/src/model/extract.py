@@ -254,13 +254,21 @@ def fits(variable, kind, member, is_list):
     (vs, vk), (ms, mk) = stem(variable), stem(member)
     if is_list:
         return False
-    if vs == ms and (vk, mk) in FITTING:
+    if vs.removeprefix("db") == ms.removeprefix("db") and (vk, mk) in FITTING:
         return True
+    # A variable that says no more than "its id" is that of the type.
+    if squash(variable) in ("resourceid", "id", "identifier", "resourcename", "name", "resourcepath"):
+        if ms == squash(kind) and mk in ("id", "identifier", "name"):
+            return True
     return squash(member) in ("name", "id", "identifier") and vs == squash(kind) and (vk, squash(member)) in FITTING
 
 
 def resources(actions, members):
     """ARN templates over members; `*` among them where a required type cannot be told."""
+    # Operations on any resource of a service (tags, policies) name it whole.
+    whole = [n for n, _ in members if squash(n) == "resourcearn"]
+    if whole and any(ACTIONS[a.split(":")[0]][a.split(":")[1]]["resourceTypes"] for a in actions):
+        return ["${@%s}" % whole[0]]
     out, open_end = [], False
     for action in actions:
         prefix, name = action.split(":", 1)
@@ -269,6 +277,9 @@ def resources(actions, members):
             kind = want["name"].rstrip("*")
             entry = TYPES.get(prefix, {}).get(kind.lower())
             found = template(entry["arn"], kind, members, len(wanted) == 1) if entry else None
+            if found is not None and len(wanted) > 1 and "${=" not in found and "${@" not in found:
+                # One fixed resource among several types says nothing of the request.
+                found = None
             if found is None:
                 open_end |= bool(want.get("required")) or len(wanted) == 1
             elif found not in out:
