@@ -26,6 +26,11 @@ pub struct Args {
     check: bool,
 }
 
+/// Proves that the model in the repository came from its sources.
+pub fn check() -> anyhow::Result<()> {
+    run(&Args { check: true })
+}
+
 pub fn run(args: &Args) -> anyhow::Result<()> {
     tools::install(&[Tool::Clients, Tool::Model])?;
     let sources = Sources::find()?;

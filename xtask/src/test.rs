@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use anyhow::{bail, ensure};
 
-use crate::ebpf;
 use crate::process::{cargo, root, step};
 use crate::tools::{self, Tool};
+use crate::{ebpf, model};
 
 /// Programs that the tests start, and Debian's packages of them.
 const PROGRAMS: [(&str, &str); 8] = [
@@ -41,13 +41,15 @@ enum Step {
     Deny,
     /// The kernel side's object came from its sources.
     Ebpf,
+    /// The model of AWS came from its sources.
+    Model,
     /// Unit and integration tests.
     Unit,
     /// Black-box tests: real clients, independent servers.
     Blackbox,
 }
 
-const ALL: [Step; 6] = [Step::Format, Step::Lint, Step::Deny, Step::Ebpf, Step::Unit, Step::Blackbox];
+const ALL: [Step; 7] = [Step::Format, Step::Lint, Step::Deny, Step::Ebpf, Step::Model, Step::Unit, Step::Blackbox];
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let steps = if args.steps.is_empty() { &ALL[..] } else { &args.steps };
@@ -60,6 +62,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             Step::Lint => lint()?,
             Step::Deny => deny()?,
             Step::Ebpf => ebpf::check()?,
+            Step::Model => model::check()?,
             Step::Unit => unit()?,
             Step::Blackbox => blackbox()?,
         }

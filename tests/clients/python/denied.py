@@ -11,6 +11,9 @@ CALLS = {
     "ec2": lambda: boto3.client("ec2").describe_instances(),
     "json": lambda: boto3.client("dynamodb").list_tables(),
     "json, sqs": lambda: boto3.client("sqs").list_queues(),
+    "rest-json": lambda: boto3.client("lambda").list_functions(),
+    "rest-json, post": lambda: boto3.client("lambda").invoke(FunctionName="f", Payload=b"{}"),
+    "cbor": lambda: boto3.client("cloudwatch").list_metrics(),
     "rest-xml": lambda: boto3.client("s3").list_objects_v2(Bucket="tollgate-test"),
     "rest-xml, put": lambda: boto3.client("s3").put_object(Bucket="tollgate-test", Key="denied", Body=b"x" * 100000),
 }

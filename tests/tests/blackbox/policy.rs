@@ -7,7 +7,7 @@ use tollgate_tests::host::{Agent, Host, Settings};
 fn code(protocol: &str) -> &'static str {
     match protocol.split(',').next().expect("a protocol") {
         "ec2" => "UnauthorizedOperation",
-        "json" | "rest-json" => "AccessDeniedException",
+        "json" | "rest-json" | "cbor" => "AccessDeniedException",
         _ => "AccessDenied",
     }
 }
@@ -37,6 +37,7 @@ fn a_denial_is_access_denied_to_the_cli() {
         ("ec2", "ec2:DescribeInstances", &["ec2", "describe-instances"]),
         ("json", "dynamodb:ListTables", &["dynamodb", "list-tables"]),
         ("json", "sqs:ListQueues", &["sqs", "list-queues"]),
+        ("rest-json", "lambda:ListFunctions", &["lambda", "list-functions"]),
         ("rest-xml", "s3:ListBucket", &["s3api", "list-objects-v2", "--bucket", "tollgate-test"]),
         ("rest-xml", "s3:ListBucket", &["s3", "ls", "s3://tollgate-test"]),
     ] {
@@ -62,7 +63,7 @@ fn a_denial_is_a_client_error_of_boto3() {
     let script = host.dir().join("clients/denied.py");
     let text = agent.run(&["python3", script.to_str().expect("UTF-8")]).ok();
     let lines: Vec<[Option<String>; 4]> = text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
-    assert_eq!(lines.len(), 7, "{text}");
+    assert_eq!(lines.len(), 10, "{text}");
     for [protocol, class, got, message] in lines.map_each() {
         assert_eq!(got, code(&protocol), "{protocol}: {message}");
         // Services that model the error raise its own class, the others the general one.

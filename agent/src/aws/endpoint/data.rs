@@ -16,13 +16,6 @@ pub(super) fn read(name: &Name<'_>, index: &Index) -> Option<Found> {
             let found = Found::service(index, "apigatewaymanagementapi", "execute-api");
             Some(Found { front: Front::Gateway((*id).to_owned()), ..found })
         }
-        // The first names of SQS, which version 1 of the AWS CLI still uses.
-        ["queue"] if name.region.is_none() => {
-            Some(Found { region: Some("us-east-1".into()), ..Found::service(index, "sqs", "sqs") })
-        }
-        [region, "queue"] if is_region(region) && name.region.is_none() => {
-            Some(Found { region: Some((*region).to_owned()), ..Found::service(index, "sqs", "sqs") })
-        }
         [_, "lambda-url"] => Some(front(Front::FunctionUrl, "lambda")),
         [_, "appsync-api"] => Some(front(Front::GraphQl, "appsync")),
         [_, "aos"] => Some(front(Front::Search, "es")),
@@ -36,6 +29,13 @@ pub(super) fn read(name: &Name<'_>, index: &Index) -> Option<Found> {
                 _ => return None,
             };
             Some(Found { region: Some((*region).to_owned()), ..found })
+        }
+        // SQS's older names, which version 1 of the AWS CLI still uses.
+        ["queue"] if name.region.is_none() && name.partition == "aws" => {
+            Some(Found { region: Some("us-east-1".to_owned()), ..Found::service(index, "sqs", "sqs") })
+        }
+        [region, "queue"] if is_region(region) && name.region.is_none() => {
+            Some(Found { region: Some((*region).to_owned()), ..Found::service(index, "sqs", "sqs") })
         }
         [id, "iot"] if id.ends_with("-ats") => service("iot-data", "iotdata"),
         [cell, "timestream"] if cell.starts_with("query-") => service("timestream-query", "timestream"),
