@@ -3,11 +3,18 @@
 //! Owns parsing and checking of `/etc/tollgate/tollgate.toml`. Does no I/O other than reading it.
 //! A value is checked once, here, and is of a type that cannot be wrong afterwards.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+
+mod check;
+mod value;
+
+pub use value::HostPattern;
+
+use value::{leeway, seconds};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -173,7 +180,7 @@ pub struct Issuer {
     #[serde(default = "default_jwks_max_age", deserialize_with = "seconds")]
     pub jwks_max_age: Duration,
     /// Seconds of clock difference that are tolerated.
-    #[serde(default = "default_leeway", deserialize_with = "seconds")]
+    #[serde(default = "default_leeway", deserialize_with = "leeway")]
     pub leeway: Duration,
 }
 
@@ -369,282 +376,7 @@ impl Config {
     pub fn control_socket(&self) -> PathBuf {
         self.control.socket.clone().unwrap_or_else(|| self.runtime_dir.join("control.sock"))
     }
-
-    fn check(&self) -> Result<(), (&'static str, String)> {
-        for (name, path) in [("state_dir", &self.state_dir), ("runtime_dir", &self.runtime_dir)] {
-            if !path.is_absolute() {
-                return Err((
-                    "top level",
-                    format!("`{name}` is `{}`, which is not absolute; give the whole path", path.display()),
-                ));
-            }
-        }
-        if self.capture.port == 0 {
-            return Err(("capture", "`port` is 0; give a fixed port, the kernel side must know it".into()));
-        }
-        if self.capture.ports.is_empty() {
-            return Err((
-                "capture",
-                "`ports` is empty, so nothing would be governed; leave it out for 443 and 80".into(),
-            ));
-        }
-        if self.capture.ports.len() > 16 {
-            return Err((
-                "capture",
-                format!("`ports` lists {} ports; the kernel side takes at most 16", self.capture.ports.len()),
-            ));
-        }
-        if let Some(port) = self.capture.ports.iter().find(|p| **p == 0 || **p == self.capture.port) {
-            return Err(("capture", format!("`ports` contains `{port}`, which cannot be redirected; remove it")));
-        }
-        if self.capture.slice.is_empty() || self.capture.slice.split('/').any(|s| s.is_empty() || s == "..") {
-            return Err((
-                "capture",
-                format!(
-                    "`slice` is `{}`; give a path below the cgroup mount, without a leading slash",
-                    self.capture.slice
-                ),
-            ));
-        }
-        if self.gateway.max_buffered_body < 1 << 20 {
-            return Err((
-                "gateway",
-                format!(
-                    "`max_buffered_body` is {}; use at least 1048576 bytes, or small uploads fail",
-                    self.gateway.max_buffered_body
-                ),
-            ));
-        }
-        for issuer in &self.identity.issuers {
-            issuer.check().map_err(|m| ("identity.issuer", m))?;
-        }
-        for (n, issuer) in self.identity.issuers.iter().enumerate() {
-            if self.identity.issuers[..n].iter().any(|i| i.url == issuer.url) {
-                return Err(("identity.issuer", format!("`{}` is listed twice; merge the two entries", issuer.url)));
-            }
-        }
-        for binding in &self.bindings {
-            binding.check().map_err(|m| ("binding", m))?;
-        }
-        let region = &self.defaults.region;
-        if region.is_empty() || !region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
-            return Err(("defaults", format!("`region` is `{region}`; give a region name such as `eu-central-1`")));
-        }
-        Ok(())
-    }
-}
-
-impl Issuer {
-    fn check(&self) -> Result<(), String> {
-        let loopback = match self.url.host() {
-            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-            Some(url::Host::Domain(name)) => name == "localhost",
-            None => false,
-        };
-        match self.url.scheme() {
-            "https" => {}
-            "http" if loopback => {}
-            _ => return Err(format!("`url` is `{}`; use https (http is for loopback addresses only)", self.url)),
-        }
-        if self.audience.is_empty() {
-            return Err(format!(
-                "`audience` of `{}` is empty, so any relying party's token would count; name the audience your tokens carry",
-                self.url
-            ));
-        }
-        const ASYMMETRIC: [&str; 9] = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
-        if self.algorithms.is_empty() {
-            return Err(format!("`algorithms` of `{}` is empty; leave it out for RS256 and ES256", self.url));
-        }
-        if let Some(bad) = self.algorithms.iter().find(|a| !ASYMMETRIC.contains(&a.as_str())) {
-            return Err(format!(
-                "`algorithms` of `{}` contains `{bad}`; use asymmetric ones: {}",
-                self.url,
-                ASYMMETRIC.join(", ")
-            ));
-        }
-        Ok(())
-    }
-}
-
-impl Binding {
-    fn check(&self) -> Result<(), String> {
-        let account = match &self.broker {
-            Broker::Static { access_key_id, account, .. } => {
-                if access_key_id.len() < 16 || !access_key_id.bytes().all(|b| b.is_ascii_alphanumeric()) {
-                    return Err(format!(
-                        "`access_key_id` is `{access_key_id}`; give the whole key id, such as AKIA followed by 16 characters"
-                    ));
-                }
-                account
-            }
-            Broker::DefaultChain { account } => account,
-        };
-        if let Some(account) = account
-            && (account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()))
-        {
-            return Err(format!("`account` is `{account}`; give the 12 digits of the account, in quotes"));
-        }
-        Ok(())
-    }
-}
-
-/// A host pattern: an exact name, or `*.suffix` for any name below the suffix.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct HostPattern {
-    name: String,
-    below: bool,
-}
-
-impl HostPattern {
-    pub fn matches(&self, host: &str) -> bool {
-        let host = host.trim_end_matches('.');
-        if !self.below {
-            return host.eq_ignore_ascii_case(&self.name);
-        }
-        let Some(cut) = host.len().checked_sub(self.name.len() + 1) else { return false };
-        host.is_char_boundary(cut)
-            && host.as_bytes()[cut] == b'.'
-            && cut > 0
-            && host[cut + 1..].eq_ignore_ascii_case(&self.name)
-    }
-}
-
-impl TryFrom<String> for HostPattern {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        let (below, name) = match text.strip_prefix("*.") {
-            Some(rest) => (true, rest),
-            None => (false, text.as_str()),
-        };
-        let label = |l: &str| !l.is_empty() && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-        if name.parse::<IpAddr>().is_ok() || name.split('.').all(label) {
-            Ok(Self { name: name.to_ascii_lowercase(), below })
-        } else {
-            Err(format!("`{text}` is not a host pattern; use `name.example.com` or `*.example.com`"))
-        }
-    }
-}
-
-fn seconds<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
-    let n = u64::deserialize(d)?;
-    if n == 0 || n > 86_400 {
-        return Err(serde::de::Error::custom(format!("`{n}` seconds is out of range; use 1 to 86400")));
-    }
-    Ok(Duration::from_secs(n))
 }
 
 /// Addresses of the cloud's metadata service, which are always captured.
 pub const METADATA_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn error(text: &str) -> String {
-        Config::parse(text, Path::new("t.toml")).expect_err("it must not be taken").to_string()
-    }
-
-    #[test]
-    fn an_empty_file_is_the_default() {
-        assert_eq!(Config::parse("", Path::new("t.toml")).expect("valid"), Config::default());
-    }
-
-    #[test]
-    fn the_shipped_example_is_valid() {
-        let text = include_str!("../packaging/tollgate.toml");
-        Config::parse(text, Path::new("tollgate.toml")).expect("valid");
-    }
-
-    #[test]
-    fn every_bad_value_says_what_to_do() {
-        let issuer = |rest: &str| format!("[[identity.issuer]]\nurl = 'https://i.example'\naudience = ['a']\n{rest}");
-        let keys =
-            |rest: &str| format!("[[binding]]\nbroker = {{ kind = 'static', secret_access_key_file = '/k', {rest} }}");
-        let cases: &[(&str, &str)] = &[
-            ("state_dir = 'x'", "top level: `state_dir` is `x`, which is not absolute; give the whole path"),
-            ("runtime_dir = 'x'", "top level: `runtime_dir` is `x`, which is not absolute; give the whole path"),
-            ("colour = 1", "unknown field `colour`"),
-            ("[capture]\nport = 0", "capture: `port` is 0; give a fixed port, the kernel side must know it"),
-            ("[capture]\nport = 70000", "invalid value"),
-            (
-                "[capture]\nports = []",
-                "capture: `ports` is empty, so nothing would be governed; leave it out for 443 and 80",
-            ),
-            (
-                "[capture]\nports = [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]",
-                "capture: `ports` lists 17 ports; the kernel side takes at most 16",
-            ),
-            ("[capture]\nports = [15001]", "capture: `ports` contains `15001`, which cannot be redirected; remove it"),
-            (
-                "[capture]\nslice = '../x'",
-                "capture: `slice` is `../x`; give a path below the cgroup mount, without a leading slash",
-            ),
-            (
-                "[gateway]\nmax_buffered_body = 9",
-                "gateway: `max_buffered_body` is 9; use at least 1048576 bytes, or small uploads fail",
-            ),
-            ("[gateway]\nidle_timeout = 0", "`0` seconds is out of range; use 1 to 86400"),
-            ("[egress]\ndefault = 'drop'", "unknown variant `drop`, expected `splice` or `refuse`"),
-            ("[egress]\nallow = ['a b']", "`a b` is not a host pattern; use `name.example.com` or `*.example.com`"),
-            (
-                "[[identity.issuer]]\nurl = 'ftp://i'\naudience = ['a']",
-                "identity.issuer: `url` is `ftp://i/`; use https (http is for loopback addresses only)",
-            ),
-            (
-                "[[identity.issuer]]\nurl = 'http://i.example'\naudience = ['a']",
-                "use https (http is for loopback addresses only)",
-            ),
-            ("[[identity.issuer]]\nurl = 'no url'\naudience = ['a']", "relative URL without a base"),
-            (
-                "[[identity.issuer]]\nurl = 'https://i'\naudience = []",
-                "is empty, so any relying party's token would count; name the audience your tokens carry",
-            ),
-            (&issuer("algorithms = ['HS256']"), "contains `HS256`; use asymmetric ones"),
-            (&issuer("algorithms = ['none']"), "contains `none`; use asymmetric ones"),
-            (&issuer("algorithms = []"), "is empty; leave it out for RS256 and ES256"),
-            (&issuer("jwks_max_age = 0"), "`0` seconds is out of range; use 1 to 86400"),
-            (&format!("{}{}", issuer(""), issuer("")), "is listed twice; merge the two entries"),
-            (&keys("access_key_id = 'AKIA'"), "binding: `access_key_id` is `AKIA`; give the whole key id"),
-            (
-                &keys("access_key_id = 'AKIAIOSFODNN7EXAMPLE', account = '1'"),
-                "binding: `account` is `1`; give the 12 digits of the account, in quotes",
-            ),
-            ("[[binding]]\nbroker = { kind = 'vault' }", "unknown variant `vault`"),
-            ("[[upstream]]\nhost = '*'\naddress = '127.0.0.1:1'", "`*` is not a host pattern"),
-            ("[[upstream]]\nhost = 'a'\naddress = 'b'", "invalid socket address"),
-            (
-                "[defaults]\nregion = 'Frankfurt'",
-                "defaults: `region` is `Frankfurt`; give a region name such as `eu-central-1`",
-            ),
-            ("[policy]\nmode = 'off'", "unknown variant `off`, expected `enforce` or `observe`"),
-            ("[record]\ndurability = 'none'", "unknown variant `none`, expected `power` or `process`"),
-            ("[journal]\nto = 'syslog'", "unknown variant `syslog`"),
-            ("[control]\nsocket = 1", "invalid type: integer `1`"),
-        ];
-        for (text, expected) in cases {
-            let message = error(text);
-            assert!(message.contains(expected), "{text}\n  says: {message}\n  not:  {expected}");
-            assert!(message.contains("t.toml"), "{message}");
-        }
-    }
-
-    #[test]
-    fn a_missing_file_is_named() {
-        let message = Config::load(Path::new("/nonexistent/tollgate.toml")).expect_err("missing").to_string();
-        assert!(message.contains("cannot read configuration `/nonexistent/tollgate.toml`"), "{message}");
-    }
-
-    #[test]
-    fn host_patterns_match_whole_labels() {
-        let pattern = |t: &str| HostPattern::try_from(t.to_owned()).expect("valid");
-        assert!(pattern("*.amazonaws.com").matches("s3.us-east-1.AMAZONAWS.com"));
-        for no in ["amazonaws.com", "evilamazonaws.com", ".amazonaws.com", "x.amazonaws.com.evil"] {
-            assert!(!pattern("*.amazonaws.com").matches(no), "{no}");
-        }
-        assert!(pattern("a.example").matches("A.example."));
-        assert!(!pattern("a.example").matches("b.a.example"));
-    }
-}
