@@ -9,28 +9,32 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::uri::{Authority, PathAndQuery};
-use http::{Request, Response, StatusCode, Version, header};
+use http::{Request, Response, Version, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 
-use super::body::{BodyError, Completion, Passage, RequestBody, ResponseBody, at_end};
+mod answer;
+mod form;
+mod refusal;
+mod telling;
+
+use form::strip_hop_by_hop;
+use refusal::Refusal;
+
+use super::body::{BodyError, Passage, RequestBody, ResponseBody};
 use super::connection::Connection;
-use super::sniff::without_port;
 use super::upstream::UpstreamBody;
 use crate::approval;
-use crate::aws::error::{self, ErrorKind};
+use crate::aws::error::ErrorKind;
 use crate::aws::operation::{self, BodyNeed, Operation, Protocol, Route};
 use crate::aws::sigv4::{self, Claim, Payload};
 use crate::config::Mode;
 use crate::credential::{Held, Placeholder};
 use crate::identity::Principal;
-use crate::journal::{Event, Kind};
-use crate::mask;
+use crate::journal::Kind;
 use crate::policy::{Decision, Effect, ProcessFacts, Question, SessionFacts};
-use crate::record::{ExchangeId, Intent, Outcome};
+use crate::record::ExchangeId;
 
 /// Serves one request of a connection; whatever happens, the agent gets an answer in AWS's shape.
 pub async fn serve(connection: &Connection, request: Request<Incoming>) -> Response<ResponseBody> {
@@ -39,41 +43,6 @@ pub async fn serve(connection: &Connection, request: Request<Incoming>) -> Respo
     match exchange.run(body).await {
         Ok(response) => response,
         Err(refusal) => exchange.refuse(refusal).await,
-    }
-}
-
-/// Why an exchange does not happen, for the agent, the journal and the record.
-struct Refusal {
-    kind: ErrorKind,
-    /// What the agent reads. It names nothing that the agent does not know already.
-    message: String,
-    /// What the operator reads, where that is more.
-    detail: Option<String>,
-    event: Kind,
-    decision: &'static str,
-    policies: Vec<String>,
-}
-
-impl Refusal {
-    /// Not judged: malformed, forged, or not possible.
-    fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            detail: None,
-            event: Kind::Refused,
-            decision: "refuse",
-            policies: Vec::new(),
-        }
-    }
-
-    fn with_detail(mut self, detail: impl ToString) -> Self {
-        self.detail = Some(detail.to_string());
-        self
-    }
-
-    fn malformed(message: impl Into<String>) -> Self {
-        Self::new(ErrorKind::MalformedRequest, message)
     }
 }
 
@@ -112,7 +81,7 @@ impl<'a> Exchange<'a> {
     }
 
     async fn run(&mut self, body: Incoming) -> Result<Response<ResponseBody>, Refusal> {
-        self.check_form()?;
+        form::check(&mut self.parts, &self.connection.endpoint.host)?;
         let claim = self.claim()?;
         let route = self.identify(&claim)?;
         let body = self.read(body, &claim, &route).await?;
@@ -130,73 +99,6 @@ impl<'a> Exchange<'a> {
 
     // ---- stages ---------------------------------------------------------------------------
 
-    /// One host, and the one that the connection was made for: what is judged must be what is sent.
-    fn check_form(&mut self) -> Result<(), Refusal> {
-        let mut hosts = self.parts.headers.get_all(header::HOST).iter();
-        let header_host = hosts.next();
-        if hosts.next().is_some() {
-            return Err(Refusal::malformed("the request carries more than one Host header; send one"));
-        }
-        let authority = self.parts.uri.authority().map(Authority::as_str);
-        let host = match (self.parts.version, authority, header_host) {
-            (Version::HTTP_2, Some(a), None) => a.to_owned(),
-            (Version::HTTP_2, Some(a), Some(h)) if h.as_bytes() == a.as_bytes() => a.to_owned(),
-            (Version::HTTP_2, _, _) => {
-                return Err(Refusal::malformed(
-                    "`:authority` and `host` are missing or differ; send the same name in both",
-                ));
-            }
-            (_, Some(_), _) => {
-                return Err(Refusal::malformed("the request target is in absolute form; send only path and query"));
-            }
-            (_, None, Some(h)) => h
-                .to_str()
-                .map_err(|_| Refusal::malformed("the Host header is not text; send the endpoint's name"))?
-                .to_owned(),
-            (_, None, None) => {
-                return Err(Refusal::malformed("the request carries no Host header; send the endpoint's name"));
-            }
-        };
-        let name = without_port(&host).trim_end_matches('.');
-        if !name.eq_ignore_ascii_case(&self.connection.endpoint.host) {
-            return Err(Refusal::malformed(format!(
-                "the request is for `{name}`, but the connection was made to `{}`; open a connection of its own for it",
-                self.connection.endpoint.host
-            )));
-        }
-        // hyper has resolved this for HTTP/1 by RFC 9112 §6.3 (the length is dropped), and what is sent on is framed anew.
-        if self.parts.headers.contains_key(header::CONTENT_LENGTH)
-            && self.parts.headers.contains_key(header::TRANSFER_ENCODING)
-        {
-            return Err(Refusal::malformed("the request carries both Content-Length and Transfer-Encoding; send one"));
-        }
-        // A header that `Connection` names would be judged here and gone upstream.
-        let hop = |v: &HeaderValue| {
-            v.to_str().is_ok_and(|v| {
-                v.split(',')
-                    .all(|t| ["", "close", "keep-alive", "te"].contains(&t.trim().to_ascii_lowercase().as_str()))
-            })
-        };
-        if !self.parts.headers.get_all(header::CONNECTION).iter().all(hop) {
-            return Err(Refusal::malformed(
-                "the Connection header names other headers; send only `close` or `keep-alive`",
-            ));
-        }
-        if self.parts.headers.contains_key(header::UPGRADE) || self.parts.method == http::Method::CONNECT {
-            return Err(Refusal::new(
-                ErrorKind::NotImplemented,
-                "protocol upgrades (WebSocket) cannot be governed yet, so they are refused",
-            ));
-        }
-        // HTTP/2 carries the host in `:authority`; signatures know it as `host`.
-        if header_host.is_none() {
-            let value =
-                HeaderValue::from_str(&host).map_err(|_| Refusal::malformed("`:authority` is not a host name"))?;
-            self.parts.headers.insert(header::HOST, value);
-        }
-        Ok(())
-    }
-
     /// The signature that the request carries.
     fn claim(&self) -> Result<Claim, Refusal> {
         match sigv4::claim(&self.parts) {
@@ -205,7 +107,7 @@ impl<'a> Exchange<'a> {
                 ErrorKind::AccessDenied,
                 "the request is not signed, so it cannot be attributed; use the credentials that the metadata service offers",
             )),
-            Err(e) => Err(signature_refusal(&e)),
+            Err(e) => Err(refusal::of_signature(&e)),
         }
     }
 
@@ -288,7 +190,7 @@ impl<'a> Exchange<'a> {
             self.started,
             &self.connection.core.signing_keys,
         )
-        .map_err(|e| signature_refusal(&e))?;
+        .map_err(|e| refusal::of_signature(&e))?;
         Ok(match (&claim.payload, digest) {
             (Payload::Absent, Some(digest)) => Payload::Hashed(digest),
             (payload, _) => payload.clone(),
@@ -481,275 +383,10 @@ impl<'a> Exchange<'a> {
             .with_detail(e)
         })
     }
-
-    /// The endpoint's answer: masked if so decided, else as it streams.
-    async fn answer(
-        &self,
-        response: Response<UpstreamBody>,
-        operation: &Operation,
-        decision: &Decision,
-        id: ExchangeId,
-    ) -> Result<Response<ResponseBody>, Refusal> {
-        let (mut parts, body) = response.into_parts();
-        strip_hop_by_hop(&mut parts.headers);
-        parts.headers.remove(header::TRANSFER_ENCODING);
-        // An invitation to QUIC, which is refused in a tag, would only cost the agent time.
-        parts.headers.remove(header::ALT_SVC);
-        parts.version = Version::HTTP_11;
-        let aws_id = ["x-amzn-requestid", "x-amz-request-id"]
-            .iter()
-            .find_map(|h| parts.headers.get(*h)?.to_str().ok())
-            .map(str::to_owned);
-        let mut completion = Completion::new(
-            self.connection.core.store.clone(),
-            id,
-            parts.status.as_u16(),
-            aws_id,
-            self.passage.clone(),
-        );
-        if decision.obligations.mask.is_some() && parts.status.is_success() {
-            return self.mask(parts, body, operation, completion).await;
-        }
-        if at_end(&body) || self.parts.method == http::Method::HEAD {
-            completion.set_complete();
-        }
-        Ok(Response::from_parts(parts, ResponseBody::Stream(body, Box::new(completion))))
-    }
-
-    async fn mask(
-        &self,
-        mut parts: http::response::Parts,
-        body: UpstreamBody,
-        operation: &Operation,
-        completion: Completion,
-    ) -> Result<Response<ResponseBody>, Refusal> {
-        let limit = self.connection.core.config.load().gateway.max_buffered_body;
-        let unreadable = |e: String| {
-            Refusal::new(
-                ErrorKind::AccessDenied,
-                "the answer must be masked and could not be read, so it is not passed on",
-            )
-            .with_detail(e)
-        };
-        let whole = Limited::new(body, limit).collect().await.map_err(|e| unreadable(e.to_string()));
-        let masked = whole.and_then(|w| {
-            if parts.headers.contains_key(header::CONTENT_ENCODING) {
-                return Err(unreadable("it is compressed".into()));
-            }
-            mask::apply(operation.protocol, &w.to_bytes()).map_err(|e| unreadable(e.to_string()))
-        });
-        match masked {
-            Ok(bytes) => {
-                // They speak of the bytes that were there before.
-                for stale in ["content-length", "content-md5", "x-amz-crc32", "etag"] {
-                    parts.headers.remove(stale);
-                }
-                let checksums: Vec<HeaderName> =
-                    parts.headers.keys().filter(|k| k.as_str().starts_with("x-amz-checksum-")).cloned().collect();
-                for name in checksums {
-                    parts.headers.remove(name);
-                }
-                completion.finish(bytes.len() as u64, None);
-                Ok(Response::from_parts(parts, ResponseBody::Whole(bytes)))
-            }
-            Err(refusal) => {
-                completion.finish(0, refusal.detail.clone());
-                Err(refusal)
-            }
-        }
-    }
-
-    // ---- telling --------------------------------------------------------------------------
-
-    fn denial(&self, operation: &Operation, policies: &[String], reason: &str, event: Kind) -> Refusal {
-        let policy = if policies.is_empty() { String::new() } else { format!("policy {}, ", policies.join(", ")) };
-        let message = format!(
-            "Tollgate denied {} on {}: {reason} ({policy}session {}, request {})",
-            operation.actions.join(", "),
-            abridged(&operation.resources),
-            self.connection.session.id,
-            self.request_id(),
-        );
-        Refusal {
-            kind: ErrorKind::AccessDenied,
-            message,
-            detail: Some(reason.to_owned()),
-            event,
-            decision: "deny",
-            policies: policies.to_vec(),
-        }
-    }
-
-    /// Answers, records and tells a refusal. A recording that fails changes nothing: it is a no already.
-    async fn refuse(&mut self, refusal: Refusal) -> Response<ResponseBody> {
-        let reason = refusal.detail.clone().unwrap_or_else(|| refusal.message.clone());
-        let response = match self.protocol {
-            Some(protocol) => {
-                let endpoint = self.connection.endpoint.signing.as_deref().unwrap_or_default();
-                let service = self.operation.as_ref().map_or(endpoint, |o| o.service.as_str());
-                error::respond(protocol, service, refusal.kind, &refusal.message, self.request_id())
-            }
-            None => error::respond_unknown(
-                &self.connection.endpoint,
-                &self.parts,
-                refusal.kind,
-                &refusal.message,
-                self.request_id(),
-            ),
-        };
-        let store = &self.connection.core.store;
-        let id = match self.recorded {
-            // The intent is there: what comes now is its outcome.
-            Some(id) => Some(id),
-            None => {
-                let intent =
-                    self.intent(self.operation.as_deref(), refusal.decision, &refusal.policies, &reason, false);
-                store
-                    .intent(intent)
-                    .await
-                    .inspect_err(|e| tracing::error!("a refused exchange could not be recorded: {e}"))
-                    .ok()
-            }
-        };
-        if let Some(id) = id {
-            store.outcome(
-                id,
-                Outcome {
-                    status: response.status().as_u16(),
-                    request_id: Some(self.request_id().to_owned()),
-                    bytes_sent: 0,
-                    bytes_received: 0,
-                    ended: SystemTime::now(),
-                    error: (refusal.decision == "refuse").then(|| reason.clone()),
-                },
-            );
-        }
-        let mut event = match &self.operation {
-            Some(operation) => self.event(refusal.event, operation, &refusal.policies),
-            None => self.connection.event(refusal.event),
-        };
-        event.reason = Some(reason);
-        event.exchange = id.map(|i| i.0);
-        self.connection.core.journal.emit(event);
-        // An unread body would have to be drained before the next request; the agent is told to come anew.
-        let mut response = response.map(ResponseBody::Whole);
-        if self.parts.version != Version::HTTP_2 && response.status() != StatusCode::OK && self.carries_body {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            self.connection.lingers.store(true, Ordering::Relaxed);
-        }
-        response
-    }
-
-    /// A request id of our own.
-    fn request_id(&self) -> &str {
-        self.request_id.get_or_init(request_id)
-    }
-
-    fn event(&self, kind: Kind, operation: &Operation, policies: &[String]) -> Event {
-        Event {
-            policy: (!policies.is_empty()).then(|| policies.join(" ")),
-            action: Some(operation.actions.join(" ")),
-            resource: Some(abridged(&operation.resources)),
-            region: Some(operation.region.clone()),
-            ..self.connection.event(kind)
-        }
-    }
-
-    fn intent(
-        &self,
-        operation: Option<&Operation>,
-        decision: &'static str,
-        policies: &[String],
-        reason: &str,
-        observed: bool,
-    ) -> Intent {
-        let c = self.connection;
-        Intent {
-            session: c.session.id.clone(),
-            issuer: self.principal.issuer.clone(),
-            subject: self.principal.subject.clone(),
-            started: self.started,
-            pid: c.flow.pid,
-            exe: c.exe.clone(),
-            host: c.endpoint.host.clone(),
-            method: self.parts.method.to_string(),
-            target: mask::redact_target(self.parts.uri.path_and_query().map_or("/", PathAndQuery::as_str)),
-            action: operation.map_or_else(|| "unknown:unknown".into(), |o| o.actions.join(" ")),
-            operation: operation.map_or_else(|| "unknown".into(), |o| format!("{}:{}", o.service, o.name)),
-            resources: operation.map(|o| o.resources.clone()).unwrap_or_default(),
-            region: operation.map(|o| o.region.clone()).or_else(|| c.endpoint.region.clone()).unwrap_or_default(),
-            account: None,
-            parameters: operation.map(|o| self.parameters(o)).unwrap_or_default(),
-            decision,
-            policies: policies.to_vec(),
-            reason: reason.to_owned(),
-            observed,
-        }
-    }
-
-    /// The request's members as JSON, sensitive ones taken out.
-    fn parameters(&self, operation: &Operation) -> String {
-        mask::redact_parameters(&operation.parameters)
-    }
 }
 
 /// A request body after the reading stage.
 enum Read {
     Whole(Bytes),
     Stream(Incoming),
-}
-
-fn signature_refusal(e: &sigv4::SigError) -> Refusal {
-    let kind = match e {
-        sigv4::SigError::Unsupported { .. } => ErrorKind::NotImplemented,
-        sigv4::SigError::Skewed { .. } => ErrorKind::RequestTimeTooSkewed,
-        sigv4::SigError::Malformed(_) => ErrorKind::MalformedRequest,
-        _ => ErrorKind::SignatureDoesNotMatch,
-    };
-    Refusal::new(kind, e.to_string())
-}
-
-/// Headers that speak of one connection only (RFC 9110 §7.6.1), those that an answer's `Connection` names
-/// included; a request's names none, see [`Exchange::check_form`].
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|v| v.to_str().ok())
-            .flat_map(|v| v.split(','))
-            .filter_map(|n| n.trim().parse().ok())
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-    }
-    for name in [
-        header::CONNECTION,
-        header::TE,
-        header::TRAILER,
-        header::UPGRADE,
-        header::PROXY_AUTHORIZATION,
-        header::PROXY_AUTHENTICATE,
-    ] {
-        headers.remove(name);
-    }
-    headers.remove("keep-alive");
-    headers.remove("proxy-connection");
-}
-
-/// The first resource, and how many more there are.
-fn abridged(resources: &[String]) -> String {
-    match resources {
-        [] => "*".into(),
-        [one] => one.clone(),
-        [first, rest @ ..] => format!("{first} and {} more", rest.len()),
-    }
-}
-
-/// A request id of our own, in the form of AWS's (a random UUID).
-fn request_id() -> String {
-    let n: u128 = rand::random();
-    let h = format!("{:032x}", (n & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62));
-    format!("{}-{}-{}-{}-{}", &h[..8], &h[8..12], &h[12..16], &h[16..20], &h[20..])
 }

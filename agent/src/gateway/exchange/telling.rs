@@ -1,0 +1,167 @@
+//! What is told of an exchange: the answer to a no, events, and the record's row.
+//!
+//! Owns the texts and the fields. Decides nothing. Runs on the exchange's task.
+
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Response, StatusCode, Version, header};
+
+use super::Exchange;
+use super::refusal::Refusal;
+use crate::aws::error::{self, ErrorKind};
+use crate::aws::operation::Operation;
+use crate::gateway::body::ResponseBody;
+use crate::journal::{Event, Kind};
+use crate::mask;
+use crate::record::{Intent, Outcome};
+
+impl Exchange<'_> {
+    pub(super) fn denial(&self, operation: &Operation, policies: &[String], reason: &str, event: Kind) -> Refusal {
+        let policy = if policies.is_empty() { String::new() } else { format!("policy {}, ", policies.join(", ")) };
+        let message = format!(
+            "Tollgate denied {} on {}: {reason} ({policy}session {}, request {})",
+            operation.actions.join(", "),
+            abridged(&operation.resources),
+            self.connection.session.id,
+            self.request_id(),
+        );
+        Refusal {
+            kind: ErrorKind::AccessDenied,
+            message,
+            detail: Some(reason.to_owned()),
+            event,
+            decision: "deny",
+            policies: policies.to_vec(),
+        }
+    }
+
+    /// Answers, records and tells a refusal. A recording that fails changes nothing: it is a no already.
+    pub(super) async fn refuse(&mut self, refusal: Refusal) -> Response<ResponseBody> {
+        let reason = refusal.detail.clone().unwrap_or_else(|| refusal.message.clone());
+        let response = match self.protocol {
+            Some(protocol) => {
+                let endpoint = self.connection.endpoint.signing.as_deref().unwrap_or_default();
+                let service = self.operation.as_ref().map_or(endpoint, |o| o.service.as_str());
+                error::respond(protocol, service, refusal.kind, &refusal.message, self.request_id())
+            }
+            None => error::respond_unknown(
+                &self.connection.endpoint,
+                &self.parts,
+                refusal.kind,
+                &refusal.message,
+                self.request_id(),
+            ),
+        };
+        let store = &self.connection.core.store;
+        let id = match self.recorded {
+            // The intent is there: what comes now is its outcome.
+            Some(id) => Some(id),
+            None => {
+                let intent =
+                    self.intent(self.operation.as_deref(), refusal.decision, &refusal.policies, &reason, false);
+                store
+                    .intent(intent)
+                    .await
+                    .inspect_err(|e| tracing::error!("a refused exchange could not be recorded: {e}"))
+                    .ok()
+            }
+        };
+        if let Some(id) = id {
+            store.outcome(
+                id,
+                Outcome {
+                    status: response.status().as_u16(),
+                    request_id: Some(self.request_id().to_owned()),
+                    bytes_sent: 0,
+                    bytes_received: 0,
+                    ended: SystemTime::now(),
+                    error: (refusal.decision == "refuse").then(|| reason.clone()),
+                },
+            );
+        }
+        let mut event = match &self.operation {
+            Some(operation) => self.event(refusal.event, operation, &refusal.policies),
+            None => self.connection.event(refusal.event),
+        };
+        event.reason = Some(reason);
+        event.exchange = id.map(|i| i.0);
+        self.connection.core.journal.emit(event);
+        // An unread body would have to be drained before the next request; the agent is told to come anew.
+        let mut response = response.map(ResponseBody::Whole);
+        if self.parts.version != Version::HTTP_2 && response.status() != StatusCode::OK && self.carries_body {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            self.connection.lingers.store(true, Ordering::Relaxed);
+        }
+        response
+    }
+
+    /// A request id of our own.
+    pub(super) fn request_id(&self) -> &str {
+        self.request_id.get_or_init(request_id)
+    }
+
+    pub(super) fn event(&self, kind: Kind, operation: &Operation, policies: &[String]) -> Event {
+        Event {
+            policy: (!policies.is_empty()).then(|| policies.join(" ")),
+            action: Some(operation.actions.join(" ")),
+            resource: Some(abridged(&operation.resources)),
+            region: Some(operation.region.clone()),
+            ..self.connection.event(kind)
+        }
+    }
+
+    pub(super) fn intent(
+        &self,
+        operation: Option<&Operation>,
+        decision: &'static str,
+        policies: &[String],
+        reason: &str,
+        observed: bool,
+    ) -> Intent {
+        let c = self.connection;
+        Intent {
+            session: c.session.id.clone(),
+            issuer: self.principal.issuer.clone(),
+            subject: self.principal.subject.clone(),
+            started: self.started,
+            pid: c.flow.pid,
+            exe: c.exe.clone(),
+            host: c.endpoint.host.clone(),
+            method: self.parts.method.to_string(),
+            target: mask::redact_target(self.parts.uri.path_and_query().map_or("/", PathAndQuery::as_str)),
+            action: operation.map_or_else(|| "unknown:unknown".into(), |o| o.actions.join(" ")),
+            operation: operation.map_or_else(|| "unknown".into(), |o| format!("{}:{}", o.service, o.name)),
+            resources: operation.map(|o| o.resources.clone()).unwrap_or_default(),
+            region: operation.map(|o| o.region.clone()).or_else(|| c.endpoint.region.clone()).unwrap_or_default(),
+            account: None,
+            parameters: operation.map(|o| self.parameters(o)).unwrap_or_default(),
+            decision,
+            policies: policies.to_vec(),
+            reason: reason.to_owned(),
+            observed,
+        }
+    }
+
+    /// The request's members as JSON, sensitive ones taken out.
+    pub(super) fn parameters(&self, operation: &Operation) -> String {
+        mask::redact_parameters(&operation.parameters)
+    }
+}
+
+/// The first resource, and how many more there are.
+fn abridged(resources: &[String]) -> String {
+    match resources {
+        [] => "*".into(),
+        [one] => one.clone(),
+        [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+    }
+}
+
+/// A request id of our own, in the form of AWS's (a random UUID).
+fn request_id() -> String {
+    let n: u128 = rand::random();
+    let h = format!("{:032x}", (n & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62));
+    format!("{}-{}-{}-{}-{}", &h[..8], &h[8..12], &h[12..16], &h[16..20], &h[20..])
+}
