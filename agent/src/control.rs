@@ -7,6 +7,7 @@ mod client;
 pub mod notify;
 mod routes;
 mod run;
+mod streams;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;

@@ -162,6 +162,7 @@ fn workers() -> usize {
 
 async fn serve(core: Arc<Core>) -> anyhow::Result<()> {
     let config = core.config.load_full();
+    core.end_orphans().await.context("cannot end the sessions that an earlier daemon left open")?;
     let control = control::listen(&config.control_socket(), config.control.group.as_deref())?;
     let listeners = core
         .capture

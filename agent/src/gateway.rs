@@ -7,6 +7,7 @@
 mod body;
 mod connection;
 mod exchange;
+mod farewell;
 mod sniff;
 mod splice;
 mod stream;

@@ -70,7 +70,7 @@ pub struct ExchangeId(pub i64);
 /// What became of an exchange.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// HTTP status that the agent got.
+    /// HTTP status that the agent got; 0: none.
     pub status: u16,
     /// AWS's request id, or ours for a denial.
     pub request_id: Option<String>,

@@ -2,9 +2,10 @@
 //!
 //! Owns the files in the session's directory and the list of binds that puts them in place. They are bound in the
 //! session's mount namespace alone: outside of it nothing changes, and they go with the namespace. The one exception is
-//! a mount point that does not exist yet (`~/.aws`): an empty directory is made, and removed when the session ends.
+//! a mount point that does not exist yet (`~/.aws`): an empty directory is made, and removed when its last session ends.
 
 mod aws_config;
+mod mount_point;
 mod system;
 
 use std::fs;
@@ -13,6 +14,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid, chown};
+
+pub use mount_point::MountPoint;
 
 /// One file or directory shown in another's place.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -48,28 +51,21 @@ pub enum TrustError {
 #[derive(Debug)]
 pub struct Prepared {
     pub binds: Vec<Bind>,
-    /// Empty directories that were made on the host, to be removed at the end if they are still empty.
-    pub made: Vec<PathBuf>,
+    /// Claims on directories of the host, to be kept as long as the session runs.
+    pub points: Vec<MountPoint>,
 }
 
 /// Writes the session's files and says what is to be bound where.
 pub fn prepare(facts: &Facts<'_>) -> Result<Prepared, TrustError> {
     let root = facts.dir.join("root.pem");
     write(&root, facts.root_pem.as_bytes())?;
-    let mut prepared = Prepared { binds: Vec::new(), made: Vec::new() };
+    let mut prepared = Prepared { binds: Vec::new(), points: Vec::new() };
     let bundle = system::bundles(facts, &mut prepared.binds)?;
     system::openssl(facts, &root, &mut prepared.binds)?;
     if let Some(home) = facts.home {
         aws_config::prepare(facts, home, &bundle, &mut prepared)?;
     }
     Ok(prepared)
-}
-
-/// Removes what [`prepare`] had to make on the host. What is not empty any more is the user's.
-pub fn clean(made: &[PathBuf]) {
-    for dir in made {
-        let _ = fs::remove_dir(dir);
-    }
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), TrustError> {

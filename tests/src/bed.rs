@@ -16,7 +16,10 @@ mod dns;
 mod front;
 mod moto;
 mod s3;
+pub(crate) mod teardown;
 pub mod world;
+
+pub use teardown::{slice, take_down};
 
 /// Where every AWS name resolves to: nothing of ours listens there but [`world`], which counts whoever gets through.
 pub const AWS_V4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);

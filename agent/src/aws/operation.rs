@@ -1,16 +1,25 @@
 //! Request → operation.
 //!
-//! Pure. Services are read by protocol: `Action` for the query protocols, `X-Amz-Target` for the JSON ones, method, path
-//! and query for S3. What is not recognised is `unknown`, and never guessed at.
+//! Owns the way from a request's head and body to the operation, its IAM actions, resources and parameters, by the model
+//! ([`super::model`]). [`route`] reads the head, [`Route::finish`] the body where one is needed. What is not recognised
+//! is `unknown`, never guessed at; what can be read in two ways is [`Malformed`]. Pure.
 
+mod body;
+mod data;
+mod dynamodb;
 mod form;
 mod json;
+mod resource;
+mod rest;
 mod s3;
+mod xml;
 
 use http::request::Parts;
 use serde_json::{Map, Value};
 
-use super::Endpoint;
+use super::endpoint::{self, Front};
+use super::model::{self, Detail, Op, Service};
+use super::{Endpoint, HostClass};
 
 /// Wire protocols of AWS services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,54 +106,176 @@ impl Malformed {
 pub struct Route {
     operation: Operation,
     shape: Shape,
+    front: Front,
+    /// S3: bucket and key, decoded.
+    target: s3::Target,
+    /// Botocore's name of the service; empty where none is behind the host.
+    id: &'static str,
 }
 
 #[derive(Debug)]
 enum Shape {
-    S3,
-    /// `Action` of the query string, if it is there.
-    Form,
-    Json,
-    Unknown,
+    /// The operation is known.
+    Known(Known),
+    /// The body, or the query, says which operation it is. The path is there for queues.
+    Form {
+        services: Vec<&'static Service>,
+        path: String,
+    },
+    /// All there is to know is in the head.
+    Head,
+    Unknown {
+        read: bool,
+    },
+}
+
+/// An operation of the model.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    service: &'static Service,
+    detail: &'static Detail,
+    op: &'static Op,
 }
 
 /// Reads the head of a request.
 pub fn route(endpoint: &Endpoint, scope: Option<Scope<'_>>, parts: &Parts) -> Result<Route, Malformed> {
-    let mut operation = unknown(endpoint, scope);
-    if let (Some(scope), Some(signing)) = (scope, endpoint.signing.as_deref())
-        && scope.service != signing
-    {
+    let services = candidates(endpoint, scope)?;
+    check_region(endpoint, scope)?;
+    let mut route = Route {
+        operation: unknown(endpoint, scope),
+        shape: Shape::Unknown { read: true },
+        front: endpoint.front.clone(),
+        target: s3::Target::default(),
+        id: "",
+    };
+    let operation = &mut route.operation;
+    let [smithy, target, kind] =
+        ["smithy-protocol", "x-amz-target", "content-type"].map(|name| rest::single(&parts.headers, name));
+    let (smithy, target, kind) = (smithy?, target?, kind?);
+    if smithy.is_some() && target.is_some() {
+        return Err(Malformed::new("the request carries both Smithy-Protocol and X-Amz-Target; send one"));
+    }
+    if METHOD_OVERRIDES.iter().any(|name| parts.headers.contains_key(*name)) {
+        return Err(Malformed::new("a header asks for another method than the request's; send that method"));
+    }
+    if endpoint.class != HostClass::Api {
+        return Ok(route);
+    }
+    if data::route(endpoint, parts, operation)? {
+        route.shape = Shape::Head;
+        return Ok(route);
+    }
+    let Some(first) = services.first() else { return Ok(route) };
+    route.id = first.id;
+    operation.service = first.iam.to_owned();
+    operation.protocol = first.protocols.first().copied().unwrap_or(Protocol::Query);
+    let known = if let Some(smithy) = smithy {
+        operation.protocol = Protocol::RpcV2Cbor;
+        rest::cbor(&services, smithy, kind, parts)?
+    } else if let Some(target) = target {
+        let (protocol, known) = json::route(&services, target, kind, parts)?;
+        operation.protocol = protocol;
+        known
+    } else if first.id == "s3" && !s3::is_control(endpoint, parts) {
+        let (target, known) = s3::route(first, endpoint, parts)?;
+        route.target = target;
+        route.shape = Shape::Unknown { read: false };
+        known
+    } else if let Some(found) = form::services(&services, kind, parts)? {
+        operation.protocol = if found[0].speaks(Protocol::Ec2) { Protocol::Ec2 } else { Protocol::Query };
+        route.shape = Shape::Form { services: found, path: parts.uri.path().to_owned() };
+        check_encoding(&route, parts)?;
+        return Ok(route);
+    } else {
+        rest::route(&services, parts)?
+    };
+    let Some(known) = known else { return Ok(route) };
+    known.describe(&mut route.operation, &mut route.id);
+    let rest = [Protocol::RestJson, Protocol::RestXml].into_iter().find(|p| known.service.speaks(*p));
+    if let Some(protocol) = rest {
+        route.operation.protocol = protocol;
+        let is_s3 = known.service.id == "s3";
+        if !is_s3 {
+            rest::check_kind(&known, kind)?;
+        }
+        let path = if is_s3 { route.target.path.as_str() } else { parts.uri.path() };
+        rest::parameters(&known, path, parts, &mut route.operation.parameters)?;
+    }
+    if known.service.id == "s3" {
+        s3::actions(&route.front, &known, parts, &mut route.operation)?;
+    }
+    route.shape = Shape::Known(known);
+    check_encoding(&route, parts)?;
+    Ok(route)
+}
+
+/// Headers by which some servers take a request for one of another method.
+const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+
+/// The services that the request may be for: those of the host that sign with the scope's name.
+fn candidates(endpoint: &Endpoint, scope: Option<Scope<'_>>) -> Result<Vec<&'static Service>, Malformed> {
+    let all: Vec<&'static Service> = model::index()
+        .map(|index| endpoint.services.iter().filter_map(|n| index.services.get(usize::from(*n))).collect())
+        .unwrap_or_default();
+    let (Some(scope), Some(signing)) = (scope, endpoint.signing.as_deref()) else { return Ok(all) };
+    // The hosts of S3 each have one name, though the service has several.
+    let exact = all.is_empty() || all.iter().any(|s| s.id.starts_with("s3"));
+    let fits = |s: &&Service| if exact { scope.service == signing } else { s.signing.contains(&scope.service) };
+    let fitting: Vec<&'static Service> = all.iter().copied().filter(fits).collect();
+    if fitting.is_empty() && (scope.service != signing || !all.is_empty()) {
         return Err(Malformed::new(format!(
             "the request is signed for `{}`, but goes to an endpoint of `{signing}`; sign for that",
             scope.service
         )));
     }
+    Ok(fitting)
+}
+
+/// What has to be read must be readable.
+fn check_encoding(route: &Route, parts: &Parts) -> Result<(), Malformed> {
+    match rest::single(&parts.headers, "content-encoding")? {
+        Some(encoding) if route.body_needed() == BodyNeed::Read && !["", "identity"].contains(&encoding) => {
+            Err(Malformed::new(format!(
+                "the body must be read to be judged, and its Content-Encoding is `{encoding}`; send it plain \
+                 (AWS_DISABLE_REQUEST_COMPRESSION=true)"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_region(endpoint: &Endpoint, scope: Option<Scope<'_>>) -> Result<(), Malformed> {
     if let (Some(scope), Some(region)) = (scope, endpoint.region.as_deref())
         && scope.region != region
-        && !super::endpoint::is_global(&endpoint.host)
+        && !endpoint::is_global(&endpoint.host)
     {
         return Err(Malformed::new(format!(
             "the request is signed for region `{}`, but goes to `{region}`; sign for that",
             scope.region
         )));
     }
-    let Some(signing) = endpoint.signing.clone() else { return Ok(Route { operation, shape: Shape::Unknown }) };
-    operation.service.clone_from(&signing);
-    let target = json::target(parts)?;
-    let shape = if signing == "s3" {
-        operation.protocol = Protocol::RestXml;
-        s3::route(endpoint, parts, &mut operation)?;
-        Shape::S3
-    } else if let Some(target) = target {
-        json::route(&signing, target, parts, &mut operation)?;
-        Shape::Json
-    } else if form::is_query_service(&signing) {
-        operation.protocol = if signing == "ec2" { Protocol::Ec2 } else { Protocol::Query };
-        if parts.uri.path() != "/" && signing != "sqs" { Shape::Unknown } else { Shape::Form }
-    } else {
-        Shape::Unknown
-    };
-    Ok(Route { operation, shape })
+    Ok(())
+}
+
+impl Known {
+    fn describe(&self, operation: &mut Operation, id: &mut &'static str) {
+        *id = self.service.id;
+        self.service.iam.clone_into(&mut operation.service);
+        self.op.name.clone_into(&mut operation.name);
+        if !self.op.actions.is_empty() {
+            operation.actions = self.op.actions.iter().map(|a| (*a).to_owned()).collect();
+        }
+        operation.access = self.op.level;
+        operation.credentials_in_output = self.op.credentials;
+    }
+
+    /// The operation of this name of one of the services.
+    fn named(services: &[&'static Service], name: &str) -> Option<Self> {
+        services.iter().find_map(|service| {
+            let detail = service.detail()?;
+            Some(Self { service, detail, op: detail.operation(name)? })
+        })
+    }
 }
 
 impl Route {
@@ -153,31 +284,68 @@ impl Route {
     }
 
     pub fn body_needed(&self) -> BodyNeed {
-        match self.shape {
-            Shape::S3 if self.operation.name != "DeleteObjects" => BodyNeed::No,
-            _ => BodyNeed::Read,
-        }
+        let read = match &self.shape {
+            Shape::Known(known) if known.op.stream => false,
+            // Its body lists parts of what is being written, and decides nothing.
+            Shape::Known(known) if known.op.name == "CompleteMultipartUpload" => false,
+            Shape::Known(known) => {
+                known.op.body || !matches!(self.operation.protocol, Protocol::RestJson | Protocol::RestXml)
+            }
+            Shape::Form { .. } => true,
+            Shape::Head => false,
+            Shape::Unknown { read } => *read,
+        };
+        if read { BodyNeed::Read } else { BodyNeed::No }
     }
 
     /// The whole operation. `query` is the request's; `body` is there where it was needed.
     pub fn finish(mut self, query: &str, body: Option<&[u8]>, account: Option<&str>) -> Result<Operation, Malformed> {
-        match self.shape {
-            Shape::Form => form::finish(query, body.unwrap_or_default(), &mut self.operation)?,
-            Shape::Json => json::finish(body.unwrap_or_default(), account, &mut self.operation)?,
-            Shape::S3 | Shape::Unknown => {}
+        let body = body.unwrap_or_default();
+        let known = match &self.shape {
+            Shape::Known(known) => {
+                if self.body_needed() == BodyNeed::Read {
+                    body::read(known, self.operation.protocol, body, &mut self.operation.parameters)?;
+                }
+                Some(*known)
+            }
+            Shape::Form { services, path } => {
+                let known = form::finish(services, query, path, body, &mut self.operation)?;
+                if let Some(known) = &known {
+                    known.describe(&mut self.operation, &mut self.id);
+                }
+                known
+            }
+            Shape::Head | Shape::Unknown { .. } => None,
+        };
+        let account = account.unwrap_or("*");
+        let Some(known) = known else {
+            resource::fill_account(&mut self.operation.resources, account);
+            return Ok(self.operation);
+        };
+        match self.id {
+            "s3" => s3::resources(&self.front, &self.target, &mut self.operation, account),
+            _ => {
+                self.operation.resources =
+                    resource::resolve(known.op.resources.iter().copied(), &self.operation, account)
+            }
         }
-        self.operation.credentials_in_output = hands_out_credentials(&self.operation);
+        if self.id == "dynamodb" {
+            dynamodb::finish(&mut self.operation, account);
+        }
         Ok(self.operation)
     }
 }
 
 fn unknown(endpoint: &Endpoint, scope: Option<Scope<'_>>) -> Operation {
     let scoped = scope.map(|s| s.region.to_owned());
+    // The global names of S3 lead to buckets of all regions: the scope says which one is meant.
+    let open = endpoint.signing.as_deref() == Some("s3") && endpoint::is_global(&endpoint.host);
+    let region = if open { scoped.or_else(|| endpoint.region.clone()) } else { endpoint.region.clone().or(scoped) };
     Operation {
         service: "unknown".into(),
         name: "unknown".into(),
-        signing_name: endpoint.signing.clone().unwrap_or_default(),
-        region: endpoint.region.clone().or(scoped).unwrap_or_default(),
+        signing_name: scope.map(|s| s.service.to_owned()).or_else(|| endpoint.signing.clone()).unwrap_or_default(),
+        region: region.unwrap_or_default(),
         partition: endpoint.partition,
         protocol: Protocol::Query,
         actions: vec!["unknown:unknown".into()],
@@ -186,57 +354,6 @@ fn unknown(endpoint: &Endpoint, scope: Option<Scope<'_>>) -> Operation {
         parameters: Map::new(),
         credentials_in_output: false,
     }
-}
-
-/// Gives an operation its name, with the IAM action of the same name.
-fn name(operation: &mut Operation, name: &str) {
-    operation.name = name.to_owned();
-    operation.actions = vec![format!("{}:{name}", operation.service)];
-    operation.access = level(name);
-}
-
-/// Level by AWS's own habit of naming; what does not follow it is unknown.
-fn level(name: &str) -> AccessLevel {
-    let starts = |prefixes: &[&str]| prefixes.iter().any(|p| name.starts_with(p));
-    if starts(&["TagResource", "UntagResource", "CreateTags", "DeleteTags"]) {
-        AccessLevel::Tagging
-    } else if starts(&["List"]) {
-        AccessLevel::List
-    } else if starts(&["Get", "Describe", "Head", "BatchGet", "Query", "Scan"]) {
-        AccessLevel::Read
-    } else if starts(&["Create", "Delete", "Put", "Update", "Run", "Start", "Stop", "Terminate", "Send", "Modify"]) {
-        AccessLevel::Write
-    } else {
-        AccessLevel::Unknown
-    }
-}
-
-/// Operations of the services above whose answers carry credentials or tokens.
-fn hands_out_credentials(operation: &Operation) -> bool {
-    matches!(
-        (operation.service.as_str(), operation.name.as_str()),
-        (
-            "sts",
-            "AssumeRole"
-                | "AssumeRoleWithSAML"
-                | "AssumeRoleWithWebIdentity"
-                | "AssumeRoot"
-                | "GetSessionToken"
-                | "GetFederationToken"
-                | "GetDelegatedAccessToken"
-        ) | ("iam", "CreateAccessKey" | "CreateServiceSpecificCredential" | "ResetServiceSpecificCredential")
-            | ("s3", "CreateSession")
-            | ("ec2", "GetPasswordData" | "CreateKeyPair")
-            | ("ssm", "StartSession" | "ResumeSession")
-            | ("ecr", "GetAuthorizationToken")
-    )
-}
-
-/// Whether a text can be the name of an operation.
-fn is_name(text: &str) -> bool {
-    text.len() <= 128
-        && text.starts_with(|c: char| c.is_ascii_uppercase())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
 #[cfg(test)]

@@ -41,6 +41,9 @@ const PASSED: [Signal; 7] = [
 ];
 
 pub(super) async fn run(client: &Client, args: Args) -> anyhow::Result<ExitCode> {
+    // This process stays outside of the tag, often as the command's own user, who must not be able to trace it and act
+    // in its stead. The daemon may look at it all the same.
+    nix::sys::prctl::set_dumpable(false).context("cannot keep others from tracing this process")?;
     let token = match &args.identity_token_env {
         Some(name) => Some(
             std::env::var(name)
@@ -100,7 +103,8 @@ pub(super) async fn run(client: &Client, args: Args) -> anyhow::Result<ExitCode>
 /// Ends this process as the command ended; 128 + signal if that cannot be done.
 fn die_of(number: i32) -> ExitCode {
     if let Ok(which) = Signal::try_from(number)
-        && crate::sys::process::default_signal(which).is_ok()
+        // SIGKILL's action cannot be set, and need not be.
+        && (which == Signal::SIGKILL || crate::sys::process::default_signal(which).is_ok())
     {
         let _ = raise(which);
     }

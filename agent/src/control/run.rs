@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -23,6 +22,7 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
+use super::streams::{StreamError, Streams};
 use super::{Body, Peer, body, error, json};
 use crate::daemon::{Ask, Core};
 use crate::identity::{Caller, TokenSource};
@@ -103,7 +103,7 @@ struct Started {
     session: Arc<Session>,
     child: Child,
     dir: PathBuf,
-    made: Vec<PathBuf>,
+    points: Vec<trust::MountPoint>,
 }
 
 type Refusal = (String, &'static str);
@@ -111,7 +111,11 @@ type Refusal = (String, &'static str);
 async fn start(core: &Arc<Core>, peer: Peer, asked: RunRequest) -> Result<Started, Refusal> {
     let config = core.config.load_full();
     let streams = Streams::of(peer).map_err(|e| {
-        (format!("cannot take over the caller's standard streams: {e}"), "the daemon needs CAP_SYS_PTRACE")
+        let check = match &e {
+            StreamError::Take(_) => "the daemon needs CAP_SYS_PTRACE",
+            _ => "the command was not started",
+        };
+        (e.to_string(), check)
     })?;
     let groups = sys::peer::groups(peer.pid)
         .map_err(|e| (format!("cannot read the caller's groups: {e}"), "the caller may have ended"))?;
@@ -146,11 +150,11 @@ async fn start(core: &Arc<Core>, peer: Peer, asked: RunRequest) -> Result<Starte
         (e.to_string(), "the command was not started")
     })?;
     match spawn(core, peer, asked, groups, &session, &dir, streams) {
-        Ok((child, made)) => {
+        Ok((child, points)) => {
             if let Some(pid) = child.id().and_then(|p| i32::try_from(p).ok()) {
                 core.leaders.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id, Pid::from_raw(pid));
             }
-            Ok(Started { session, child, dir, made })
+            Ok(Started { session, child, dir, points })
         }
         Err(refusal) => {
             core.close_session(&id, State::Ended).await;
@@ -169,7 +173,7 @@ fn spawn(
     session: &Session,
     dir: &Path,
     streams: Streams,
-) -> Result<(Child, Vec<PathBuf>), Refusal> {
+) -> Result<(Child, Vec<trust::MountPoint>), Refusal> {
     let io = |what: &'static str| move |e: io::Error| (format!("cannot {what}: {e}"), "check `runtime_dir`");
     std::fs::DirBuilder::new().recursive(true).mode(0o711).create(dir).map_err(io("make the session's directory"))?;
     let home = home(&asked.env, peer.uid);
@@ -211,7 +215,7 @@ fn spawn(
         .stderr(streams.0[2].try_clone().map_err(io("hand over stderr"))?)
         .spawn()
         .map_err(io("start the launcher"))?;
-    Ok((child, prepared.made))
+    Ok((child, prepared.points))
 }
 
 /// Waits for the command, tells the caller, and takes everything down.
@@ -245,7 +249,7 @@ async fn follow(
         tracing::warn!("the cgroup of session {} could not be removed: {e}", session.id);
     }
     core.close_session(&session.id, State::Ended).await;
-    trust::clean(&started.made);
+    drop(started.points);
     if let Err(e) = std::fs::remove_dir_all(&started.dir) {
         tracing::warn!("the directory of session {} could not be removed: {e}", session.id);
     }
@@ -275,23 +279,6 @@ async fn tell(lines: &mpsc::Sender<Result<Frame<Bytes>, std::convert::Infallible
     line.push(b'\n');
     // A caller that has gone is noticed where it matters.
     let _ = lines.send(Ok(Frame::data(line.into()))).await;
-}
-
-/// The caller's standard streams, duplicated.
-struct Streams([OwnedFd; 3]);
-
-impl Streams {
-    fn of(peer: Peer) -> io::Result<Self> {
-        let process = sys::process::pidfd_open(peer.pid)?;
-        let take = |n| match sys::process::pidfd_getfd(&process, n) {
-            // A closed stream stays as good as closed.
-            Err(e) if e.raw_os_error() == Some(nix::libc::EBADF) => {
-                std::fs::File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from)
-            }
-            other => other,
-        };
-        Ok(Self([take(0)?, take(1)?, take(2)?]))
-    }
 }
 
 fn home(env: &[(OsString, OsString)], uid: u32) -> Option<PathBuf> {

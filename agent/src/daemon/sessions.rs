@@ -11,8 +11,9 @@ use super::Core;
 use crate::capture::CaptureError;
 use crate::identity::{self, IdentityError, Principal, TokenSource};
 use crate::journal::{Event, Kind};
-use crate::record::{RecordError, SessionRow};
+use crate::record::{Reader, RecordError, SessionRow};
 use crate::session::{NewSession, Session, SessionId, State};
+use crate::sys;
 
 /// How long a placeholder lives; it is replaced after half of that, so the SDKs never see a gap.
 const PLACEHOLDER_LIFE: Duration = Duration::from_secs(6 * 3600);
@@ -47,8 +48,11 @@ impl Core {
     pub async fn open_session(self: &Arc<Self>, ask: Ask) -> Result<Arc<Session>, OpenError> {
         let principal = match &ask.token {
             Some(source) => {
-                let token = source.read().await?;
-                self.verifier.load_full().verify(token.expose()).await.inspect_err(|e| {
+                let verified = async {
+                    let token = source.read().await?;
+                    self.verifier.load_full().verify(token.expose()).await
+                };
+                verified.await.inspect_err(|e| {
                     self.tell_identity(&ask.id, None, format!("token refused: {e}"));
                 })?
             }
@@ -96,6 +100,34 @@ impl Core {
         }
         self.tell_session(&session, Kind::SessionEnded, Some(to.as_str().to_owned()));
         true
+    }
+
+    /// Ends the sessions that an earlier daemon left open: it died, or was restarted, while they ran. What they left
+    /// running has no session any more, so it is refused; its cgroup goes when it is empty.
+    pub async fn end_orphans(&self) -> Result<(), RecordError> {
+        let path = self.store.path().to_owned();
+        // Before anything is served: nobody waits for this thread.
+        let open = Reader::open(&path)?.sessions(Some(State::Open.as_str()), u32::MAX)?;
+        let config = self.config.load();
+        for orphan in open {
+            let Some(id) = SessionId::parse(&orphan.id) else { continue };
+            self.store.end_session(id.clone(), State::Ended.as_str(), SystemTime::now()).await?;
+            let cgroup = self.capture.cgroup_mount().join(&config.capture.slice).join(id.as_str());
+            let empty = sys::cgroup::remove(&cgroup, Duration::ZERO).is_ok();
+            if empty {
+                let _ = std::fs::remove_dir_all(config.runtime_dir.join("sessions").join(id.as_str()));
+            }
+            let left = if empty { "" } else { "; what it left running is refused" };
+            self.journal.emit(Event {
+                kind: Kind::SessionEnded,
+                session: Some(orphan.id),
+                subject: Some(orphan.subject),
+                issuer: orphan.issuer,
+                reason: Some(format!("its daemon ended before it did{left}")),
+                ..Event::default()
+            });
+        }
+        Ok(())
     }
 
     /// Renewals of the token reach the next request; a bad renewal leaves the principal as it was, until its own end.

@@ -4,7 +4,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
@@ -42,13 +42,22 @@ pub struct Streamed {
     inner: Incoming,
     /// The running hash and the lower-case hex it must end in.
     check: Option<(Sha256, String)>,
-    sent: Arc<AtomicU64>,
+    passage: Arc<Passage>,
+}
+
+/// What is known of a request body while, and after, it passes.
+#[derive(Debug, Default)]
+pub struct Passage {
+    /// Bytes that have passed.
+    pub sent: AtomicU64,
+    /// It was not the body that had been signed. (hyper does not give a body's error back over HTTP/2.)
+    pub altered: AtomicBool,
 }
 
 impl RequestBody {
     /// `declared` is the payload hash that the client signed, if it signed one.
-    pub fn stream(inner: Incoming, declared: Option<String>, sent: Arc<AtomicU64>) -> Self {
-        Self::Stream(Streamed { inner, check: declared.map(|hex| (Sha256::new(), hex)), sent })
+    pub fn stream(inner: Incoming, declared: Option<String>, passage: Arc<Passage>) -> Self {
+        Self::Stream(Streamed { inner, check: declared.map(|hex| (Sha256::new(), hex)), passage })
     }
 }
 
@@ -86,13 +95,13 @@ impl Streamed {
         Poll::Ready(match polled {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    self.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
+                    self.passage.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
                     if let Some((hash, _)) = &mut self.check {
                         hash.update(data);
                     }
                 }
                 // With a length, hyper does not poll past the last byte: the check must not wait for the end.
-                if self.inner.is_end_stream() {
+                if at_end(&self.inner) {
                     self.finish().err().map_or(Some(Ok(frame)), |e| Some(Err(e)))
                 } else {
                     Some(Ok(frame))
@@ -105,7 +114,11 @@ impl Streamed {
 
     fn finish(&mut self) -> Result<(), BodyError> {
         let Some((hash, declared)) = self.check.take() else { return Ok(()) };
-        if hex::encode(hash.finalize()) == declared { Ok(()) } else { Err(BodyError::Altered) }
+        if hex::encode(hash.finalize()) == declared {
+            return Ok(());
+        }
+        self.passage.altered.store(true, Ordering::Relaxed);
+        Err(BodyError::Altered)
     }
 }
 
@@ -129,11 +142,11 @@ impl Body for ResponseBody {
                 match &polled {
                     Some(Ok(frame)) => {
                         completion.received += frame.data_ref().map_or(0, |d| d.len() as u64);
-                        if inner.is_end_stream() {
+                        if at_end(inner) {
                             completion.complete = true;
                         }
                     }
-                    Some(Err(e)) => completion.error = Some(format!("the answer broke off: {e}")),
+                    Some(Err(e)) => completion.error = Some(format!("the answer broke off: {}", chain(e))),
                     None => completion.complete = true,
                 }
                 Poll::Ready(polled.map(|r| r.map_err(BodyError::from)))
@@ -156,6 +169,23 @@ impl Body for ResponseBody {
     }
 }
 
+/// An error with its causes: hyper's own text seldom says what happened.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(e) = source {
+        text = format!("{text}: {e}");
+        source = e.source();
+    }
+    text
+}
+
+/// Whether the last byte has come. In HTTP/2 the end of the stream may follow in a frame of its own, which nobody waits
+/// for once the announced length is there.
+pub fn at_end(body: &impl Body) -> bool {
+    body.is_end_stream() || body.size_hint().exact() == Some(0)
+}
+
 /// Writes the outcome of an exchange when its answer has ended, however it ended.
 #[derive(Debug)]
 pub struct Completion {
@@ -163,7 +193,7 @@ pub struct Completion {
     exchange: ExchangeId,
     status: u16,
     request_id: Option<String>,
-    sent: Arc<AtomicU64>,
+    passage: Arc<Passage>,
     received: u64,
     complete: bool,
     error: Option<String>,
@@ -175,9 +205,9 @@ impl Completion {
         exchange: ExchangeId,
         status: u16,
         request_id: Option<String>,
-        sent: Arc<AtomicU64>,
+        passage: Arc<Passage>,
     ) -> Self {
-        Self { store, exchange, status, request_id, sent, received: 0, complete: false, error: None }
+        Self { store, exchange, status, request_id, passage, received: 0, complete: false, error: None }
     }
 
     /// The whole answer is known already: `bytes` long.
@@ -201,7 +231,7 @@ impl Drop for Completion {
             Outcome {
                 status: self.status,
                 request_id: self.request_id.take(),
-                bytes_sent: self.sent.load(Ordering::Relaxed),
+                bytes_sent: self.passage.sent.load(Ordering::Relaxed),
                 bytes_received: self.received,
                 ended: SystemTime::now(),
                 error: self.error.take().or(unfinished),

@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -20,6 +21,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::body::ResponseBody;
 use super::exchange;
+use super::farewell;
 use super::sniff::{SniffError, Sniffed, sniff};
 use super::splice;
 use super::stream::Rewound;
@@ -40,6 +42,8 @@ pub struct Connection {
     pub exe: String,
     /// Server name of the TLS handshake, or the first request's host.
     pub endpoint: Endpoint,
+    /// Set when an answer was given before all of the request had come; see [`Rewound`].
+    pub lingers: Arc<AtomicBool>,
 }
 
 impl Connection {
@@ -156,7 +160,13 @@ async fn open(
         Ok(Ok(found)) => found,
         // Clients open connections and think better of it; that is no event.
         Ok(Err(SniffError::Eof)) => return None,
-        Ok(Err(e)) => return refuse(e.to_string(), Kind::Refused),
+        Ok(Err(e)) => {
+            refuse(e.to_string(), Kind::Refused);
+            if matches!(e, SniffError::Tls(_)) {
+                farewell::malformed_tls(stream).await;
+            }
+            return None;
+        }
         Err(_) => {
             return refuse(
                 "no complete ClientHello or request head within `gateway.handshake_timeout`".into(),
@@ -172,7 +182,9 @@ async fn open(
     let endpoint = name.and_then(|n| aws::endpoint::resolve(n)).filter(|e| e.class != HostClass::Customer);
     let Some(endpoint) = endpoint else {
         if let Err(reason) = splice::judge(&config.egress, &sniffed) {
-            return refuse(reason, Kind::Refused);
+            refuse(reason.clone(), Kind::Refused);
+            farewell::refuse(stream, &sniffed, &reason).await;
+            return None;
         }
         let result = splice::splice(stream, seen, flow.original, config.gateway.connect_timeout).await;
         let mut told = event(Kind::Spliced, &session, &flow, &exe);
@@ -185,9 +197,11 @@ async fn open(
         return None;
     };
     let secure = matches!(sniffed, Sniffed::Tls { .. });
-    let stream = Rewound::new(seen, stream);
+    let lingers = Arc::<AtomicBool>::default();
+    let stream = Rewound::new(seen, stream, lingers.clone());
     if !secure {
-        return Some(Opened::Plain(Arc::new(Connection { core, session, flow, exe, endpoint }), stream));
+        let connection = Arc::new(Connection { core, session, flow, exe, endpoint, lingers });
+        return Some(Opened::Plain(connection, stream));
     }
     let tls = match core.leaves.server_config(&endpoint.host) {
         Ok(tls) => TlsAcceptor::from(tls),
@@ -208,7 +222,7 @@ async fn open(
             return refuse("the TLS handshake did not end within `gateway.handshake_timeout`".into(), Kind::Refused);
         }
     };
-    Some(Opened::Tls(Arc::new(Connection { core, session, flow, exe, endpoint }), stream))
+    Some(Opened::Tls(Arc::new(Connection { core, session, flow, exe, endpoint, lingers }), stream))
 }
 
 type Answering = Pin<Box<dyn Future<Output = Result<http::Response<ResponseBody>, Infallible>> + Send>>;

@@ -4,7 +4,7 @@
 //! Owns the order of the stages and what is told and recorded when one of them says no.
 //! Runs on the connection's task (HTTP/2: on a task per stream).
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
@@ -16,7 +16,7 @@ use http::{Request, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 
-use super::body::{Completion, RequestBody, ResponseBody};
+use super::body::{BodyError, Completion, Passage, RequestBody, ResponseBody, at_end};
 use super::connection::Connection;
 use super::sniff::without_port;
 use super::upstream::UpstreamBody;
@@ -90,7 +90,7 @@ struct Exchange<'a> {
     protocol: Option<Protocol>,
     operation: Option<Arc<Operation>>,
     recorded: Option<ExchangeId>,
-    sent: Arc<AtomicU64>,
+    passage: Arc<Passage>,
 }
 
 impl<'a> Exchange<'a> {
@@ -107,7 +107,7 @@ impl<'a> Exchange<'a> {
             protocol: None,
             operation: None,
             recorded: None,
-            sent: Arc::new(AtomicU64::new(0)),
+            passage: Arc::default(),
         }
     }
 
@@ -164,6 +164,7 @@ impl<'a> Exchange<'a> {
                 self.connection.endpoint.host
             )));
         }
+        // hyper has resolved this for HTTP/1 by RFC 9112 §6.3 (the length is dropped), and what is sent on is framed anew.
         if self.parts.headers.contains_key(header::CONTENT_LENGTH)
             && self.parts.headers.contains_key(header::TRANSFER_ENCODING)
         {
@@ -240,7 +241,7 @@ impl<'a> Exchange<'a> {
         match Limited::new(body, limit).collect().await {
             Ok(whole) => {
                 let bytes = whole.to_bytes();
-                self.sent.store(bytes.len() as u64, Ordering::Relaxed);
+                self.passage.sent.store(bytes.len() as u64, Ordering::Relaxed);
                 Ok(Read::Whole(bytes))
             }
             Err(e) if e.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
@@ -457,7 +458,7 @@ impl<'a> Exchange<'a> {
         };
         let body = match body {
             Read::Whole(bytes) => RequestBody::Whole(bytes),
-            Read::Stream(incoming) => RequestBody::stream(incoming, declared, self.sent.clone()),
+            Read::Stream(incoming) => RequestBody::stream(incoming, declared, self.passage.clone()),
         };
         Ok(Request::from_parts(parts, body))
     }
@@ -470,6 +471,9 @@ impl<'a> Exchange<'a> {
         };
         let upstreams = self.connection.core.upstreams.load_full();
         upstreams.send(&self.connection.endpoint.host, port, request).await.map_err(|e| {
+            if self.passage.altered.load(Ordering::Relaxed) {
+                return Refusal::new(ErrorKind::SignatureDoesNotMatch, BodyError::Altered.to_string());
+            }
             Refusal::new(
                 ErrorKind::ServiceUnavailable,
                 "the endpoint could not be reached through Tollgate; see its journal on this host",
@@ -496,12 +500,17 @@ impl<'a> Exchange<'a> {
             .iter()
             .find_map(|h| parts.headers.get(*h)?.to_str().ok())
             .map(str::to_owned);
-        let mut completion =
-            Completion::new(self.connection.core.store.clone(), id, parts.status.as_u16(), aws_id, self.sent.clone());
+        let mut completion = Completion::new(
+            self.connection.core.store.clone(),
+            id,
+            parts.status.as_u16(),
+            aws_id,
+            self.passage.clone(),
+        );
         if decision.obligations.mask.is_some() && parts.status.is_success() {
             return self.mask(parts, body, operation, completion).await;
         }
-        if body.is_end_stream() || self.parts.method == http::Method::HEAD {
+        if at_end(&body) || self.parts.method == http::Method::HEAD {
             completion.set_complete();
         }
         Ok(Response::from_parts(parts, ResponseBody::Stream(body, Box::new(completion))))
@@ -576,7 +585,8 @@ impl<'a> Exchange<'a> {
         let reason = refusal.detail.clone().unwrap_or_else(|| refusal.message.clone());
         let response = match self.protocol {
             Some(protocol) => {
-                let service = self.operation.as_ref().map_or("", |o| o.service.as_str());
+                let endpoint = self.connection.endpoint.signing.as_deref().unwrap_or_default();
+                let service = self.operation.as_ref().map_or(endpoint, |o| o.service.as_str());
                 error::respond(protocol, service, refusal.kind, &refusal.message, self.request_id())
             }
             None => error::respond_unknown(
@@ -625,6 +635,7 @@ impl<'a> Exchange<'a> {
         let mut response = response.map(ResponseBody::Whole);
         if self.parts.version != Version::HTTP_2 && response.status() != StatusCode::OK && self.carries_body {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            self.connection.lingers.store(true, Ordering::Relaxed);
         }
         response
     }

@@ -4,6 +4,7 @@
 //! Runs on the connection's task, under the handshake timeout.
 
 use std::io;
+use std::net::IpAddr;
 
 use bytes::{Bytes, BytesMut};
 use rustls::server::Acceptor;
@@ -159,6 +160,10 @@ fn http(seen: &[u8]) -> Option<Sniffed> {
     }
     let host = host.and_then(|h| std::str::from_utf8(h).ok()).map(without_port).filter(|h| !h.is_empty());
     Some(match host {
+        // As in TLS, where an address is no server name: it says where, but not to whom.
+        Some(host) if host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() => {
+            Sniffed::HttpUnnamed { why: "its Host is an address, not a name" }
+        }
         Some(host) => Sniffed::Http { host: host.trim_end_matches('.').to_ascii_lowercase() },
         None => Sniffed::HttpUnnamed { why: "it carries no Host header" },
     })
@@ -195,6 +200,14 @@ mod tests {
             (
                 "CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n",
                 Some(Sniffed::HttpUnnamed { why: "it asks this address to be a proxy" }),
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: 192.0.2.1:80\r\n\r\n",
+                Some(Sniffed::HttpUnnamed { why: "its Host is an address, not a name" }),
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: [2001:db8::1]\r\n\r\n",
+                Some(Sniffed::HttpUnnamed { why: "its Host is an address, not a name" }),
             ),
             ("PRI * HTTP/2.0\r\n\r\n", Some(Sniffed::Other)),
         ];

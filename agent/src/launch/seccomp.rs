@@ -1,6 +1,8 @@
 //! Which socket families a governed process may use.
 //!
-//! Packet, vsock and XDP sockets are seen by no cgroup hook, so they are taken away here. Everything that is not named
+//! Packet, vsock and XDP sockets are seen by no cgroup hook, so they are taken away here; and with them io_uring, which
+//! makes sockets of every family without the system call that is looked at here (`IORING_OP_SOCKET`, Linux 5.19). Programs
+//! find the same on hosts that have `kernel.io_uring_disabled` set and in most containers. Everything that is not named
 //! stays allowed: this is about ways round the capture, not a sandbox.
 
 use std::collections::BTreeMap;
@@ -17,6 +19,9 @@ const AF_SMC: libc::c_int = 43;
 const REFUSED: &[libc::c_int] =
     &[libc::AF_PACKET, libc::AF_VSOCK, libc::AF_XDP, AF_SMC, libc::AF_TIPC, libc::AF_RDS, AF_KCM];
 
+/// The system calls of io_uring: also on a ring that was made outside and handed in.
+const RINGS: &[libc::c_long] = &[libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+
 /// Restricts the calling thread and all that it executes. Needs `no_new_privs`.
 pub fn apply() -> Result<(), seccompiler::Error> {
     let rules = REFUSED
@@ -26,10 +31,17 @@ pub fn apply() -> Result<(), seccompiler::Error> {
             SeccompRule::new(vec![SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family)?])
         })
         .collect::<Result<Vec<_>, seccompiler::BackendError>>()?;
+    install(BTreeMap::from([(libc::SYS_socket, rules.clone()), (libc::SYS_socketpair, rules)]), libc::EAFNOSUPPORT)?;
+    // No condition: every call.
+    install(RINGS.iter().map(|call| (*call, Vec::new())).collect(), libc::EPERM)
+}
+
+/// Answers the calls that a rule matches with `errno`. A program of another architecture is killed.
+fn install(rules: BTreeMap<libc::c_long, Vec<SeccompRule>>, errno: libc::c_int) -> Result<(), seccompiler::Error> {
     let filter = SeccompFilter::new(
-        BTreeMap::from([(libc::SYS_socket, rules.clone()), (libc::SYS_socketpair, rules)]),
+        rules,
         SeccompAction::Allow,
-        SeccompAction::Errno(libc::EAFNOSUPPORT.unsigned_abs()),
+        SeccompAction::Errno(errno.unsigned_abs()),
         std::env::consts::ARCH.try_into()?,
     )?;
     let program: BpfProgram = filter.try_into()?;

@@ -91,7 +91,7 @@ fn contradiction(connection: &Connection, kind: &str, body: &str) -> rusqlite::R
         "outcome" => {
             let row = row(
                 connection,
-                "SELECT CAST(status AS TEXT), CAST(bytes_sent AS TEXT), CAST(bytes_received AS TEXT) FROM exchange WHERE id = ?1",
+                "SELECT CAST(coalesce(status, 0) AS TEXT), CAST(bytes_sent AS TEXT), CAST(bytes_received AS TEXT) FROM exchange WHERE id = ?1",
                 params![value["id"].as_i64()],
                 3,
             )?;

@@ -286,7 +286,7 @@ impl Writer<'_> {
             (i64::try_from(o.bytes_sent).unwrap_or(i64::MAX), i64::try_from(o.bytes_received).unwrap_or(i64::MAX));
         self.statements.outcome.execute(params![
             id.0,
-            o.status,
+            (o.status != 0).then_some(o.status),
             o.request_id,
             sent,
             received,

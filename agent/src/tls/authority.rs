@@ -18,31 +18,7 @@ use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use time::{Duration, OffsetDateTime};
 
 use super::TlsError;
-
-/// Domains under which AWS's endpoints live, in all partitions. A DNS constraint covers the name and all below it.
-const DOMAINS: &[&str] = &[
-    "amazonaws.com",
-    "amazonaws.com.cn",
-    "amazonaws.eu",
-    "amazonaws.cn",
-    "amazonaws-us-gov.com",
-    "amazonaws-eusc.eu",
-    "api.aws",
-    "on.aws",
-    "signin.aws",
-    "ecr.aws",
-    "aws.amazon.com",
-    "api.amazonwebservices.com.cn",
-    "api.amazonwebservices.eu",
-    "c2s.ic.gov",
-    "api.aws.ic.gov",
-    "sc2s.sgov.gov",
-    "api.aws.scloud",
-    "cloud.adc-e.uk",
-    "api.cloud-aws.adc-e.uk",
-    "csp.hci.ic.gov",
-    "api.aws.hci.ic.gov",
-];
+use crate::aws::endpoint::domains;
 
 const ROOT_YEARS: i64 = 10;
 /// Certificates count from some time before now: clocks of hosts and containers differ.
@@ -160,7 +136,7 @@ fn create(dir: &Path) -> Result<(), TlsError> {
 
 fn constraints() -> NameConstraints {
     NameConstraints {
-        permitted_subtrees: DOMAINS.iter().map(|d| GeneralSubtree::DnsName((*d).to_owned())).collect(),
+        permitted_subtrees: domains().map(|d| GeneralSubtree::DnsName(d.to_owned())).collect(),
         excluded_subtrees: vec![
             GeneralSubtree::IpAddress(CidrSubnet::V4([0; 4], [0; 4])),
             GeneralSubtree::IpAddress(CidrSubnet::V6([0; 16], [0; 16])),

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::{Bind, Facts, Prepared, TrustError, file, own, write};
+use super::{Bind, Facts, MountPoint, Prepared, TrustError, file, own, write};
 
 /// Files of `~/.aws` that are replaced or hidden; the rest is shown as it is.
 const OURS: &[&str] = &["config", "credentials"];
@@ -24,15 +24,7 @@ pub(super) fn prepare(
         return Err(TrustError::Home(home.into()));
     }
     let theirs = home.join(".aws");
-    match fs::symlink_metadata(&theirs) {
-        Ok(found) if found.is_dir() => {}
-        Ok(_) => return Err(TrustError::Home(theirs)),
-        Err(_) => {
-            fs::create_dir(&theirs).map_err(file("make the mount point", &theirs))?;
-            own(&theirs, facts)?;
-            prepared.made.push(theirs.clone());
-        }
-    }
+    prepared.points.push(MountPoint::claim(&theirs, facts)?);
     let ours = facts.dir.join("aws");
     fs::create_dir_all(&ours).map_err(file("make", &ours))?;
     own(&ours, facts)?;

@@ -1,7 +1,7 @@
 //! The Rust SDK as an agent would use it: default configuration, nothing but the operation named on the command line.
 //!
-//! EC2 has a generated client too, but that crate takes seven minutes and six gigabytes to compile; its one
-//! operation is described by hand here and runs on the SDK's own runtime: the same credentials chain, signer, retry
+//! EC2 has a generated client too, but that crate takes seven minutes and six gigabytes to compile; its two
+//! operations are described by hand here and run on the SDK's own runtime: the same credentials chain, signer, retry
 //! and HTTP client.
 
 use std::path::PathBuf;
@@ -23,8 +23,8 @@ enum Call {
     S3 { bucket: String, key: String, from: PathBuf, to: PathBuf },
     /// DynamoDB CreateTable, PutItem, GetItem: prints the value read back.
     Dynamodb { table: String, value: String },
-    /// EC2 DescribeInstances: prints the answer's root element.
-    Ec2,
+    /// EC2 CreateSecurityGroup, DescribeSecurityGroups: prints the name read back.
+    Ec2 { group: String },
     /// SQS CreateQueue, SendMessage, ReceiveMessage: prints the body received.
     Sqs { queue: String, body: String },
 }
@@ -40,7 +40,7 @@ async fn main() -> anyhow::Result<()> {
         }
         Call::S3 { bucket, key, from, to } => s3(&config, &bucket, &key, &from, &to).await?,
         Call::Dynamodb { table, value } => println!("{}", dynamodb(&config, &table, value).await?),
-        Call::Ec2 => println!("{}", ec2::describe_instances(&config).await?),
+        Call::Ec2 { group } => println!("{}", ec2::security_group(&config, &group).await?),
         Call::Sqs { queue, body } => println!("{}", sqs(&config, &queue, &body).await?),
     }
     Ok(())
@@ -116,7 +116,19 @@ mod ec2 {
     use aws_smithy_types::body::SdkBody;
     use aws_smithy_types::config_bag::Layer;
 
-    pub(super) async fn describe_instances(config: &SdkConfig) -> anyhow::Result<String> {
+    pub(super) async fn security_group(config: &SdkConfig, name: &str) -> anyhow::Result<String> {
+        let made = call(config, format!("Action=CreateSecurityGroup&GroupName={name}&GroupDescription=test")).await?;
+        let id = element(&made, "groupId")?;
+        let found = call(config, format!("Action=DescribeSecurityGroups&GroupId.1={id}")).await?;
+        Ok(element(&found, "groupName")?.to_owned())
+    }
+
+    fn element<'a>(xml: &'a str, name: &str) -> anyhow::Result<&'a str> {
+        let (_, rest) = xml.split_once(&format!("<{name}>")).with_context(|| format!("no `{name}` in {xml}"))?;
+        Ok(rest.split('<').next().unwrap_or_default())
+    }
+
+    async fn call(config: &SdkConfig, action: String) -> anyhow::Result<String> {
         let region = config.region().context("no region was found")?.clone();
         let credentials = config.credentials_provider().context("no credentials were found")?;
         let mut settings = Layer::new("ec2");
@@ -135,19 +147,19 @@ mod ec2 {
             .with_identity_resolver(SCHEME_ID, SharedIdentityResolver::new(credentials));
         let operation = Operation::builder()
             .service_name("EC2")
-            .operation_name("DescribeInstances")
+            .operation_name("SecurityGroup")
             .behavior_version(BehaviorVersion::latest())
             .endpoint_url(&format!("https://ec2.{region}.amazonaws.com"))
             .runtime_plugin(
                 StaticRuntimePlugin::new().with_config(settings.freeze()).with_runtime_components(components),
             )
-            .serializer(|(): ()| {
-                let body = "Action=DescribeInstances&Version=2016-11-15";
+            .serializer(|body: String| {
+                let length = body.len();
                 let mut request = HttpRequest::new(SdkBody::from(body));
                 request.set_method("POST")?;
                 request.set_uri("/")?;
                 request.headers_mut().insert("content-type", "application/x-www-form-urlencoded");
-                request.headers_mut().insert("content-length", body.len().to_string());
+                request.headers_mut().insert("content-length", length.to_string());
                 Ok(request)
             })
             .deserializer::<_, Infallible>(|response| {
@@ -155,9 +167,8 @@ mod ec2 {
                 Ok((response.status().as_u16(), body))
             })
             .build();
-        let (status, body) = operation.invoke(()).await?;
+        let (status, body) = operation.invoke(format!("{action}&Version=2016-11-15")).await?;
         anyhow::ensure!(status == 200, "EC2 answered {status}: {body}");
-        let (_, root) = body.split_once("<Describe").context("the answer is no DescribeInstances answer")?;
-        Ok(format!("Describe{}", root.split([' ', '>']).next().unwrap_or_default()))
+        Ok(body)
     }
 }

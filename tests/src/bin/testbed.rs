@@ -23,5 +23,6 @@ async fn main() -> anyhow::Result<()> {
     println!("{}", serde_json::to_string(&bed.info)?);
     // The test's end of this pipe closes when the test ends, however it ends.
     tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink())).await??;
-    Ok(())
+    drop(bed);
+    tollgate_tests::bed::take_down(&args.dir)
 }

@@ -1,41 +1,19 @@
-//! The JSON protocols: `X-Amz-Target` names the operation, the body is one JSON object.
+//! The JSON protocols: `X-Amz-Target` names the operation, the body is one JSON object. And JSON itself, read strictly.
 
 use http::request::Parts;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::{Malformed, Operation, Protocol, is_name, name};
+use super::{Known, Malformed, Protocol};
+use crate::aws::model::Service;
 
-/// Target prefixes, and the services they belong to.
-const TARGETS: &[(&str, &str)] = &[
-    ("DynamoDB_20120810", "dynamodb"),
-    ("DynamoDBStreams_20120810", "dynamodb"),
-    ("AmazonSQS", "sqs"),
-    ("secretsmanager", "secretsmanager"),
-    ("TrentService", "kms"),
-    ("AmazonSSM", "ssm"),
-    ("Logs_20140328", "logs"),
-    ("AmazonEC2ContainerServiceV20141113", "ecs"),
-    ("AWSEvents", "events"),
-    ("AWSStepFunctions", "states"),
-    ("Kinesis_20131202", "kinesis"),
-    ("Firehose_20150804", "firehose"),
-    ("CodeBuild_20161006", "codebuild"),
-];
-
-/// The only `X-Amz-Target`, if there is one.
-pub(super) fn target(parts: &Parts) -> Result<Option<&str>, Malformed> {
-    let mut targets = parts.headers.get_all("x-amz-target").iter();
-    let target = targets.next();
-    if targets.next().is_some() {
-        return Err(Malformed::new("the request carries more than one X-Amz-Target; send one"));
-    }
-    target.map(|t| t.to_str().map_err(|_| Malformed::new("X-Amz-Target is not text"))).transpose()
-}
-
-pub(super) fn route(signing: &str, target: &str, parts: &Parts, operation: &mut Operation) -> Result<(), Malformed> {
-    let kind = parts.headers.get(http::header::CONTENT_TYPE).and_then(|t| t.to_str().ok()).unwrap_or_default();
-    operation.protocol = match kind.split(';').next().unwrap_or_default().trim() {
+pub(super) fn route(
+    services: &[&'static Service],
+    target: &str,
+    kind: Option<&str>,
+    parts: &Parts,
+) -> Result<(Protocol, Option<Known>), Malformed> {
+    let protocol = match super::rest::media_type(kind) {
         "application/x-amz-json-1.0" => Protocol::Json10,
         "application/x-amz-json-1.1" => Protocol::Json11,
         other => {
@@ -48,55 +26,32 @@ pub(super) fn route(signing: &str, target: &str, parts: &Parts, operation: &mut 
     {
         return Err(Malformed::new("X-Amz-Target goes with POST to `/` and no query"));
     }
-    let Some((prefix, called)) = target.rsplit_once('.') else { return Ok(()) };
-    if is_name(called) && TARGETS.iter().any(|(p, s)| *p == prefix && *s == signing) {
-        name(operation, called);
-    }
-    Ok(())
+    let Some((prefix, called)) = target.rsplit_once('.') else { return Ok((protocol, None)) };
+    let known = services
+        .iter()
+        .filter(|s| s.target == prefix && (s.speaks(Protocol::Json10) || s.speaks(Protocol::Json11)))
+        .find_map(|s| Known::named(&[s], called));
+    Ok((protocol, known))
 }
 
-pub(super) fn finish(body: &[u8], account: Option<&str>, operation: &mut Operation) -> Result<(), Malformed> {
-    if !body.is_empty() {
-        let Strict(value) = serde_json::from_slice(body)
-            .map_err(|e| Malformed::new(format!("the body cannot be read as JSON: {e}")))?;
-        let Value::Object(members) = value else { return Err(Malformed::new("the body is not a JSON object")) };
-        operation.parameters = members;
+/// A JSON object without duplicate keys at any depth: readers differ in which of two counts.
+pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Malformed> {
+    if body.is_empty() {
+        return Ok(Map::new());
     }
-    if let Some(arn) = resource(operation, account.unwrap_or("*")) {
-        operation.resources = vec![arn];
-    }
-    Ok(())
-}
-
-/// The one resource of common operations. Operations on several (batches, transactions) stay `*`.
-fn resource(operation: &Operation, account: &str) -> Option<String> {
-    let text = |name: &str| operation.parameters.get(name).and_then(Value::as_str);
-    let (partition, region) = (operation.partition, &operation.region);
-    let arn = |service: &str, rest: String| Some(format!("arn:{partition}:{service}:{region}:{account}:{rest}"));
-    match operation.service.as_str() {
-        "dynamodb" => match text("TableName")? {
-            given if given.starts_with("arn:") => Some(given.to_owned()),
-            table => arn("dynamodb", format!("table/{table}")),
-        },
-        "secretsmanager" => match text("SecretId").or_else(|| text("Name"))? {
-            given if given.starts_with("arn:") => Some(given.to_owned()),
-            secret => arn("secretsmanager", format!("secret:{secret}")),
-        },
-        "sqs" => {
-            arn("sqs", text("QueueUrl").and_then(|u| u.rsplit('/').next()).or_else(|| text("QueueName"))?.to_owned())
-        }
-        "kms" => match text("KeyId")? {
-            given if given.starts_with("arn:") => Some(given.to_owned()),
-            alias if alias.starts_with("alias/") => arn("kms", alias.to_owned()),
-            key => arn("kms", format!("key/{key}")),
-        },
-        "ssm" => arn("ssm", format!("parameter/{}", text("Name")?.trim_start_matches('/'))),
-        "logs" => arn("logs", format!("log-group:{}", text("logGroupName")?)),
-        _ => None,
+    match value(body)? {
+        Value::Object(members) => Ok(members),
+        _ => Err(Malformed::new("the body is not a JSON object")),
     }
 }
 
-/// JSON without duplicate keys at any depth: readers differ in which of two counts.
+/// Any JSON, as strictly.
+pub(super) fn value(body: &[u8]) -> Result<Value, Malformed> {
+    serde_json::from_slice(body)
+        .map(|Strict(value)| value)
+        .map_err(|e| Malformed::new(format!("the body cannot be read as JSON: {e}")))
+}
+
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {

@@ -3,6 +3,14 @@
 use super::*;
 use crate::aws::endpoint::resolve;
 
+fn post(path: &str, headers: &[(&str, &str)]) -> (http::request::Parts, ()) {
+    let mut request = http::Request::builder().method("POST").uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(()).expect("a request").into_parts()
+}
+
 fn read(host: &str, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Result<Operation, Malformed> {
     let mut request = http::Request::builder().method(method).uri(target);
     for (name, value) in headers {
@@ -63,11 +71,87 @@ fn s3_operations() {
             "arn:aws:s3:::b/k",
         ),
         ("POST", "b.s3.us-east-1.amazonaws.com", "/?delete", "DeleteObjects", "s3:DeleteObject", "arn:aws:s3:::b/*"),
-        // What is not listed is not guessed at.
-        ("GET", "b.s3.us-east-1.amazonaws.com", "/?acl", "unknown", "unknown:unknown", "*"),
-        ("PUT", "b.s3.us-east-1.amazonaws.com", "/?policy", "unknown", "unknown:unknown", "*"),
-        ("GET", "b.s3.us-east-1.amazonaws.com", "/k?tagging", "unknown", "unknown:unknown", "*"),
+        ("GET", "b.s3.us-east-1.amazonaws.com", "/?acl", "GetBucketAcl", "s3:GetBucketAcl", "arn:aws:s3:::b"),
+        ("PUT", "b.s3.us-east-1.amazonaws.com", "/?policy", "PutBucketPolicy", "s3:PutBucketPolicy", "arn:aws:s3:::b"),
+        (
+            "GET",
+            "b.s3.us-east-1.amazonaws.com",
+            "/k?tagging",
+            "GetObjectTagging",
+            "s3:GetObjectTagging",
+            "arn:aws:s3:::b/k",
+        ),
+        (
+            "GET",
+            "b.s3.us-east-1.amazonaws.com",
+            "/k?tagging&versionId=1",
+            "GetObjectTagging",
+            "s3:GetObjectVersionTagging",
+            "arn:aws:s3:::b/k",
+        ),
+        (
+            "DELETE",
+            "b.s3.us-east-1.amazonaws.com",
+            "/k?versionId=1",
+            "DeleteObject",
+            "s3:DeleteObjectVersion",
+            "arn:aws:s3:::b/k",
+        ),
+        (
+            "PUT",
+            "b.s3.us-east-1.amazonaws.com",
+            "/k?uploadId=u&partNumber=1",
+            "UploadPart",
+            "s3:PutObject",
+            "arn:aws:s3:::b/k",
+        ),
+        ("GET", "s3.us-east-1.amazonaws.com", "/b/", "ListObjects", "s3:ListBucket", "arn:aws:s3:::b"),
+        (
+            "GET",
+            "ap-123456789012.s3-accesspoint.us-east-1.amazonaws.com",
+            "/a/k",
+            "GetObject",
+            "s3:GetObject",
+            "arn:aws:s3:us-east-1:123456789012:accesspoint/ap/object/a/k",
+        ),
+        (
+            "GET",
+            "m.mrap.accesspoint.s3-global.amazonaws.com",
+            "/k",
+            "GetObject",
+            "s3:GetObject",
+            "arn:aws:s3::123456789012:accesspoint/m.mrap/object/k",
+        ),
+        (
+            "GET",
+            "ap-123456789012.s3-object-lambda.us-east-1.amazonaws.com",
+            "/k",
+            "GetObject",
+            "s3-object-lambda:GetObject",
+            "arn:aws:s3-object-lambda:us-east-1:123456789012:accesspoint/ap/object/k",
+        ),
+        (
+            "GET",
+            "ap-123456789012.op-1.s3-outposts.us-east-1.amazonaws.com",
+            "/k",
+            "GetObject",
+            "s3-outposts:GetObject",
+            "arn:aws:s3-outposts:us-east-1:123456789012:outpost/op-1/accesspoint/ap/object/k",
+        ),
+        (
+            "GET",
+            "s3express-control.us-east-1.amazonaws.com",
+            "/",
+            "ListDirectoryBuckets",
+            "s3express:ListAllMyDirectoryBuckets",
+            "*",
+        ),
+        // What is not listed is not guessed at; one parameter more is another operation, or none.
         ("PATCH", "b.s3.us-east-1.amazonaws.com", "/k", "unknown", "unknown:unknown", "*"),
+        ("GET", "b.s3.us-east-1.amazonaws.com", "/?acl&policy", "unknown", "unknown:unknown", "*"),
+        ("GET", "b.s3.us-east-1.amazonaws.com", "/?nosuch", "unknown", "unknown:unknown", "*"),
+        ("PUT", "b.s3.us-east-1.amazonaws.com", "/k?x-amz-acl=public-read", "unknown", "unknown:unknown", "*"),
+        ("GET", "s3.us-east-1.amazonaws.com", "//k", "unknown", "unknown:unknown", "*"),
     ];
     for (method, host, target, name, action, resource) in cases {
         let o = read(host, method, target, &[], "").expect("well-formed");
@@ -83,10 +167,119 @@ fn s3_operations() {
 fn a_copy_needs_both_ends_and_extra_powers_are_not_known() {
     let host = "b.s3.us-east-1.amazonaws.com";
     let copy = read(host, "PUT", "/k", &[("x-amz-copy-source", "/other/s%20k?versionId=3")], "").expect("well-formed");
-    assert_eq!(copy.actions, ["s3:PutObject", "s3:GetObject"]);
+    assert_eq!(copy.actions, ["s3:PutObject", "s3:GetObject", "s3:GetObjectVersion"]);
     assert_eq!(copy.resources, ["arn:aws:s3:::b/k", "arn:aws:s3:::other/s k"]);
-    let public = read(host, "PUT", "/k", &[("x-amz-acl", "public-read")], "").expect("well-formed");
-    assert_eq!(public.actions, ["unknown:unknown"]);
+    for (method, target, header, actions) in [
+        ("PUT", "/k", "x-amz-acl", &["s3:PutObject", "s3:PutObjectAcl"] as &[_]),
+        ("PUT", "/k", "x-amz-grant-read", &["s3:PutObject", "s3:PutObjectAcl"]),
+        ("PUT", "/k", "x-amz-tagging", &["s3:PutObject", "s3:PutObjectTagging"]),
+        ("PUT", "/k", "x-amz-object-lock-mode", &["s3:PutObject", "s3:PutObjectRetention"]),
+        ("PUT", "/k", "x-amz-object-lock-legal-hold", &["s3:PutObject", "s3:PutObjectLegalHold"]),
+        ("PUT", "/k?acl", "x-amz-acl", &["s3:PutObjectAcl"]),
+        ("PUT", "/k?acl&versionId=1", "x-amz-acl", &["s3:PutObjectVersionAcl"]),
+        ("PUT", "/", "x-amz-acl", &["s3:CreateBucket", "s3:PutBucketAcl"]),
+        ("PUT", "/", "x-amz-object-ownership", &["s3:CreateBucket", "s3:PutBucketOwnershipControls"]),
+        ("DELETE", "/k", "x-amz-bypass-governance-retention", &["s3:DeleteObject", "s3:BypassGovernanceRetention"]),
+        // Powers that the operation does not take, or that are not known.
+        ("GET", "/k", "x-amz-acl", &["unknown:unknown"]),
+        ("PUT", "/k", "x-amz-object-lock-new", &["unknown:unknown"]),
+        ("GET", "/k", "x-amz-copy-source", &["unknown:unknown"]),
+    ] {
+        let o = read(host, method, target, &[(header, "x")], "").expect("well-formed");
+        assert_eq!(o.actions, actions, "{method} {target} {header}");
+    }
+}
+
+#[test]
+fn many_objects_are_all_named() {
+    let body =
+        "<Delete><Object><Key>a/1</Key></Object><Object><Key>b&amp;2</Key><VersionId>v</VersionId></Object></Delete>";
+    let o = read("b.s3.us-east-1.amazonaws.com", "POST", "/?delete", &[], body).expect("well-formed");
+    assert_eq!(o.resources, ["arn:aws:s3:::b/a/1", "arn:aws:s3:::b/b&2"]);
+    assert_eq!(o.actions, ["s3:DeleteObject", "s3:DeleteObjectVersion"]);
+    for body in ["<Delete>", "<!DOCTYPE x><Delete/>", "<Delete>&x;</Delete>", "<Delete/><Delete/>", "{}"] {
+        assert!(read("b.s3.us-east-1.amazonaws.com", "POST", "/?delete", &[], body).is_err(), "{body}");
+    }
+}
+
+#[test]
+fn rest_rpc_and_nested_members() {
+    let json = [("content-type", "application/json")];
+    let o =
+        read("lambda.us-east-1.amazonaws.com", "POST", "/2015-03-31/functions/my%3Afn/invocations", &json, "not read")
+            .expect("well-formed");
+    assert_eq!((o.name.as_str(), o.actions[0].as_str()), ("Invoke", "lambda:InvokeFunction"));
+    assert_eq!(o.resources, ["arn:aws:lambda:us-east-1:123456789012:function:my:fn"]);
+    let o = read(
+        "lambda.us-east-1.amazonaws.com",
+        "POST",
+        "/2015-03-31/functions/",
+        &json,
+        r#"{"FunctionName":"f","Role":"r"}"#,
+    )
+    .expect("well-formed");
+    assert_eq!((o.name.as_str(), &o.parameters["Role"]), ("CreateFunction", &Value::from("r")));
+    let form = [("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
+    let body = "Action=DescribeInstances&Version=2016-11-15&InstanceId.2=i-2&InstanceId.1=i-1&Filter.1.Name=n&Filter.1.Value.1=v&MaxResults=5&DryRun=true";
+    let o = read("ec2.us-east-1.amazonaws.com", "POST", "/", &form, body).expect("well-formed");
+    assert_eq!(
+        Value::Object(o.parameters),
+        serde_json::json!({
+            "DryRun": true, "Filters": [{"Name": "n", "Values": ["v"]}], "InstanceIds": ["i-1", "i-2"], "MaxResults": 5
+        })
+    );
+    let o = read(
+        "ec2.us-east-1.amazonaws.com",
+        "POST",
+        "/",
+        &form,
+        "Action=TerminateInstances&InstanceId.1=i-1&InstanceId.2=i-2",
+    )
+    .expect("well-formed");
+    assert_eq!(o.resources[1], "arn:aws:ec2:us-east-1:123456789012:instance/i-2");
+    let o = read("sqs.us-east-1.amazonaws.com", "POST", "/123456789012/q", &form, "Action=SendMessage&MessageBody=m")
+        .expect("well-formed");
+    assert_eq!(
+        (o.actions[0].as_str(), o.resources[0].as_str()),
+        ("sqs:SendMessage", "arn:aws:sqs:us-east-1:123456789012:q")
+    );
+    let dynamo = |op: &str, body: &str| {
+        let target = format!("DynamoDB_20120810.{op}");
+        let headers = [("content-type", "application/x-amz-json-1.0"), ("x-amz-target", target.as_str())];
+        read("dynamodb.us-east-1.amazonaws.com", "POST", "/", &headers, body).expect("well-formed")
+    };
+    let o =
+        dynamo("TransactWriteItems", r#"{"TransactItems":[{"Put":{"TableName":"a"}},{"Delete":{"TableName":"b"}}]}"#);
+    assert_eq!(o.actions, ["dynamodb:PutItem", "dynamodb:DeleteItem"]);
+    assert_eq!(o.resources[1], "arn:aws:dynamodb:us-east-1:123456789012:table/b");
+    let o = dynamo("ExecuteStatement", r#"{"Statement":" update \"t\" set a=1"}"#);
+    assert_eq!(o.actions, ["dynamodb:PartiQLUpdate"]);
+    assert_eq!(dynamo("ExecuteStatement", r#"{"Statement":"-- x\nDELETE FROM t"}"#).actions.len(), 4);
+    assert_eq!(
+        dynamo("BatchGetItem", r#"{"RequestItems":{"t":{}}}"#).resources,
+        ["arn:aws:dynamodb:us-east-1:123456789012:table/t"]
+    );
+}
+
+#[test]
+fn one_operation_in_each_protocol_of_its_service() {
+    let host = "monitoring.us-east-1.amazonaws.com";
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let query =
+        read(host, "POST", "/", &form, "Action=ListMetrics&Version=2010-08-01&Namespace=n").expect("well-formed");
+    let json =
+        [("content-type", "application/x-amz-json-1.0"), ("x-amz-target", "GraniteServiceVersion20100801.ListMetrics")];
+    let json = read(host, "POST", "/", &json, r#"{"Namespace":"n"}"#).expect("well-formed");
+    assert_eq!((json.actions.clone(), &json.parameters), (query.actions, &query.parameters));
+    assert_eq!(json.actions, ["cloudwatch:ListMetrics"]);
+    let headers = [("smithy-protocol", "rpc-v2-cbor"), ("content-type", "application/cbor")];
+    let path = "/service/GraniteServiceVersion20100801/operation/ListMetrics";
+    let (parts, ()) = post(path, &headers);
+    let route = route(&resolve(host).expect("AWS's"), None, &parts).expect("well-formed");
+    assert_eq!(route.protocol(), Protocol::RpcV2Cbor);
+    let bytes = [&[0xa1][..], b"iNamespace", b"an"].concat();
+    let o = route.finish("", Some(&bytes), None).expect("well-formed");
+    assert_eq!((o.name.as_str(), o.parameters), ("ListMetrics", json.parameters));
 }
 
 #[test]
@@ -140,6 +333,31 @@ fn two_readings_are_refused() {
         (dynamo, "POST", "/", &[("content-type", json), target], r#"{"Key":{"a":[{"b":1,"b":2}]}}"#),
         (dynamo, "POST", "/", &[("content-type", json), target], "[1]"),
         (dynamo, "POST", "/?x=1", &[("content-type", json), target], "{}"),
+        (dynamo, "POST", "/", &[("content-type", json), target, ("smithy-protocol", "rpc-v2-cbor")], "{}"),
+        (dynamo, "POST", "/", &[("content-type", "application/cbor"), ("smithy-protocol", "json")], "{}"),
+        ("sts.us-east-1.amazonaws.com", "POST", "/", &[("content-type", json)], r#"{"Action":"AssumeRole"}"#),
+        ("ec2.us-east-1.amazonaws.com", "POST", "/", &[], "Action=RunInstances&ImageId=a&ImageId.1=b"),
+        ("ec2.us-east-1.amazonaws.com", "POST", "/", &[], "Action=RunInstances&Action.1=b"),
+        ("ec2.us-east-1.amazonaws.com", "POST", "/", &[], "Action=DescribeInstances&action=RunInstances"),
+        (dynamo, "POST", "/", &[("content-type", json), target, ("content-encoding", "gzip")], "{}"),
+        ("lambda.us-east-1.amazonaws.com", "GET", "/2015-03-31/functions", &[("x-http-method-override", "POST")], ""),
+        (
+            "sqs.us-east-1.amazonaws.com",
+            "POST",
+            "/1/q",
+            &[],
+            "Action=SendMessage&QueueUrl=https%3A%2F%2Fsqs%2F1%2Fother",
+        ),
+        ("lambda.us-east-1.amazonaws.com", "POST", "/2015-03-31/functions/f/%69nvocations", &[], ""),
+        ("lambda.us-east-1.amazonaws.com", "GET", "/2015-03-31/functions/../layers", &[], ""),
+        ("lambda.us-east-1.amazonaws.com", "GET", "/2015-03-31/functions?Marker=a&Marker=b", &[], ""),
+        (
+            "lambda.us-east-1.amazonaws.com",
+            "POST",
+            "/2015-03-31/functions",
+            &[("content-type", "application/cbor")],
+            "{}",
+        ),
     ];
     for (host, method, target, headers, body) in cases {
         assert!(read(host, method, target, headers, body).is_err(), "{target} {headers:?} {body}");

@@ -1,0 +1,102 @@
+//! The IAM actions that exist, as the service authorization reference lists them.
+//!
+//! Owns the answer to [`ActionCatalog`]'s questions. A prefix is read when it is first asked about. Pure.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use crate::aws::AccessLevel;
+use crate::policy::ActionCatalog;
+
+/// The actions of one prefix.
+#[derive(Debug)]
+pub(super) struct Prefix {
+    name: &'static str,
+    section: usize,
+    actions: OnceLock<Option<HashMap<&'static str, AccessLevel>>>,
+}
+
+impl Prefix {
+    pub fn new(name: &'static str, section: usize) -> Self {
+        Self { name, section, actions: OnceLock::new() }
+    }
+
+    fn actions(&self) -> Option<&HashMap<&'static str, AccessLevel>> {
+        let read = || {
+            let mut reader = super::pack()?.section(self.section)?;
+            let all = reader.list(|r| {
+                let name = r.text()?;
+                let level = match r.byte()? {
+                    0 => AccessLevel::Read,
+                    1 => AccessLevel::List,
+                    2 => AccessLevel::Write,
+                    3 => AccessLevel::Tagging,
+                    4 => AccessLevel::PermissionsManagement,
+                    _ => return None,
+                };
+                Some((name, level))
+            })?;
+            Some(all.into_iter().collect())
+        };
+        self.actions.get_or_init(read).as_ref()
+    }
+}
+
+/// All of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Catalog;
+
+fn prefixes() -> &'static [Prefix] {
+    super::index().map_or(&[], |index| &index.prefixes)
+}
+
+fn prefix(name: &str) -> Option<&'static Prefix> {
+    let all = prefixes();
+    all.binary_search_by_key(&name, |p| p.name).ok().map(|n| &all[n])
+}
+
+/// The level of an action in IAM's spelling.
+pub(in crate::aws) fn level(action: &str) -> Option<AccessLevel> {
+    let (service, name) = action.split_once(':')?;
+    prefix(service)?.actions()?.get(name).copied()
+}
+
+impl ActionCatalog for Catalog {
+    fn level(&self, action: &str) -> Option<AccessLevel> {
+        level(action)
+    }
+    fn services(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(prefixes().iter().map(|p| p.name))
+    }
+    fn actions(&self, service: &str) -> Box<dyn Iterator<Item = &str> + '_> {
+        let actions = prefix(service).and_then(Prefix::actions);
+        Box::new(actions.into_iter().flat_map(|a| a.keys().copied()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_iam_s_actions_and_what_was_meant() {
+        assert!(prefixes().is_sorted_by_key(|p| p.name), "prefixes are looked up by their name");
+        for (action, level) in [
+            ("s3:GetObject", Some(AccessLevel::Read)),
+            ("s3:ListBucket", Some(AccessLevel::List)),
+            ("ec2:RunInstances", Some(AccessLevel::Write)),
+            ("ec2:CreateTags", Some(AccessLevel::Tagging)),
+            ("iam:CreatePolicy", Some(AccessLevel::PermissionsManagement)),
+            ("s3:ListObjectsV2", None),
+            ("s3:getobject", None),
+            ("nosuch:Thing", None),
+            ("s3", None),
+        ] {
+            assert_eq!(Catalog.level(action), level, "{action}");
+        }
+        assert_eq!(Catalog.nearest("s3:GetObjekt").as_deref(), Some("s3:GetObject"));
+        assert_eq!(Catalog.nearest("ec2:RunInstance").as_deref(), Some("ec2:RunInstances"));
+        assert!(Catalog.any_match("s3:Get*") && Catalog.any_match("*:GetCallerIdentity"));
+        assert!(!Catalog.any_match("s3:Fetch*"));
+    }
+}

@@ -1,0 +1,172 @@
+//! Bodies of known operations → members by AWS's names.
+//!
+//! Owns the choice of a reader by protocol, CBOR, and the renaming of what is called differently on the wire.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ciborium::Value as Cbor;
+use serde_json::{Map, Number, Value};
+
+use super::{Known, Malformed, Protocol, json, xml};
+use crate::aws::model::{Detail, Kind, Members, ShapeId};
+
+/// Nesting beyond this is refused.
+const MAX_DEPTH: usize = 64;
+
+pub(super) fn read(
+    known: &Known,
+    protocol: Protocol,
+    body: &[u8],
+    parameters: &mut Map<String, Value>,
+) -> Result<(), Malformed> {
+    let payload =
+        known.detail.input(known.op).iter().find(|m| !known.op.payload.is_empty() && m.name == known.op.payload);
+    let mut value = match (protocol, payload) {
+        // A text that is the body.
+        (Protocol::RestJson | Protocol::RestXml, Some(member))
+            if matches!(known.detail.kind(member.shape), Kind::Text) =>
+        {
+            let text = std::str::from_utf8(body).map_err(|_| Malformed::new("the body is not UTF-8; encode it"))?;
+            Value::String(text.to_owned())
+        }
+        (Protocol::RestXml, _) => {
+            let shape = payload.map_or(known.op.input, |m| m.shape);
+            match xml::read(known.detail, shape, body)? {
+                Some(value) => value,
+                None => return Ok(()),
+            }
+        }
+        (Protocol::RpcV2Cbor, _) => Value::Object(cbor(body)?),
+        (Protocol::RestJson, Some(_)) if body.is_empty() => return Ok(()),
+        (Protocol::RestJson, Some(_)) => json::value(body)?,
+        _ => Value::Object(json::object(body)?),
+    };
+    if protocol != Protocol::RestXml {
+        rename(known.detail, payload.map_or(known.op.input, |m| m.shape), &mut value, 0)?;
+    }
+    let found = match (payload, value) {
+        (Some(member), value) => [(member.name.to_owned(), value)].into_iter().collect(),
+        (None, Value::Object(members)) => members,
+        (None, _) => return Err(Malformed::new("the body is not an object")),
+    };
+    for (name, value) in found {
+        if parameters.contains_key(&name) {
+            return Err(Malformed::new(format!("`{name}` stands both in the head and in the body; send it once")));
+        }
+        parameters.insert(name, value);
+    }
+    Ok(())
+}
+
+/// Gives members AWS's names.
+fn rename(detail: &Detail, shape: ShapeId, value: &mut Value, depth: usize) -> Result<(), Malformed> {
+    if depth > MAX_DEPTH {
+        return Err(Malformed::new("the body is nested too deeply"));
+    }
+    match (detail.kind(shape), value) {
+        (Kind::Structure(members), Value::Object(object)) => {
+            if members.renamed {
+                *object = renamed(members, std::mem::take(object))?;
+                for (name, value) in object.iter_mut() {
+                    if let Some(member) = members.all.iter().find(|m| m.name == name) {
+                        rename(detail, member.shape, value, depth + 1)?;
+                    }
+                }
+            } else {
+                for (name, value) in object.iter_mut().filter(|(_, v)| v.is_object() || v.is_array()) {
+                    if let Some(member) = members.by_wire(name) {
+                        rename(detail, member.shape, value, depth + 1)?;
+                    }
+                }
+            }
+        }
+        (Kind::List(item, _), Value::Array(items)) => {
+            for value in items.iter_mut().filter(|v| v.is_object() || v.is_array()) {
+                rename(detail, item, value, depth + 1)?;
+            }
+        }
+        (Kind::Map { value: inner, .. }, Value::Object(object)) => {
+            for (_, value) in object.iter_mut().filter(|(_, v)| v.is_object() || v.is_array()) {
+                rename(detail, inner, value, depth + 1)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn renamed(members: &Members, object: Map<String, Value>) -> Result<Map<String, Value>, Malformed> {
+    let mut out = Map::new();
+    for (wire, value) in object {
+        let name = members.by_wire(&wire).map_or(wire, |m| m.name.to_owned());
+        if out.insert(name.clone(), value).is_some() {
+            return Err(Malformed::new(format!("`{name}` stands there twice, under two names; send it once")));
+        }
+    }
+    Ok(out)
+}
+
+/// A CBOR map with text keys, none of them twice, and nothing after it.
+fn cbor(body: &[u8]) -> Result<Map<String, Value>, Malformed> {
+    if body.is_empty() {
+        return Ok(Map::new());
+    }
+    let mut rest = body;
+    let value: Cbor = ciborium::from_reader(&mut rest)
+        .map_err(|e| Malformed::new(format!("the body cannot be read as CBOR: {e}")))?;
+    if !rest.is_empty() {
+        return Err(Malformed::new("something follows the CBOR body"));
+    }
+    match from_cbor(value, 0)? {
+        Value::Object(members) => Ok(members),
+        _ => Err(Malformed::new("the body is not a CBOR map")),
+    }
+}
+
+fn from_cbor(value: Cbor, depth: usize) -> Result<Value, Malformed> {
+    if depth > MAX_DEPTH {
+        return Err(Malformed::new("the body is nested too deeply"));
+    }
+    Ok(match value {
+        Cbor::Null => Value::Null,
+        Cbor::Bool(b) => b.into(),
+        Cbor::Text(text) => text.into(),
+        Cbor::Bytes(bytes) => STANDARD.encode(bytes).into(),
+        Cbor::Float(f) => f.into(),
+        Cbor::Integer(n) => {
+            let n = i128::from(n);
+            i64::try_from(n)
+                .map(Number::from)
+                .or_else(|_| u64::try_from(n).map(Number::from))
+                .map_or_else(|_| Value::String(n.to_string()), Value::Number)
+        }
+        // Timestamps are tagged; what the tag says, the shape says too.
+        Cbor::Tag(_, inner) => from_cbor(*inner, depth + 1)?,
+        Cbor::Array(items) => {
+            Value::Array(items.into_iter().map(|v| from_cbor(v, depth + 1)).collect::<Result<_, _>>()?)
+        }
+        Cbor::Map(pairs) => {
+            let mut members = Map::new();
+            for (key, value) in pairs {
+                let Cbor::Text(key) = key else { return Err(Malformed::new("a key of the CBOR body is not text")) };
+                if members.contains_key(&key) {
+                    return Err(Malformed::new(format!("the key `{key}` stands there twice")));
+                }
+                members.insert(key, from_cbor(value, depth + 1)?);
+            }
+            Value::Object(members)
+        }
+        _ => return Err(Malformed::new("the CBOR body has a value of a kind that is not known")),
+    })
+}
+
+/// A text as what its shape says; as it is where it does not fit.
+pub(super) fn scalar(kind: Kind<'_>, text: &str) -> Value {
+    let number = |n: Option<Number>| n.map_or_else(|| Value::String(text.to_owned()), Value::Number);
+    match kind {
+        Kind::Integer => number(text.parse::<i64>().ok().map(Number::from)),
+        Kind::Float => number(text.parse::<f64>().ok().and_then(Number::from_f64)),
+        Kind::Boolean if text == "true" || text == "false" => Value::Bool(text == "true"),
+        _ => Value::String(text.to_owned()),
+    }
+}

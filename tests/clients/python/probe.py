@@ -1,0 +1,170 @@
+"""What an agent can do by hand: sign with its placeholder, speak raw TLS and HTTP, ask the metadata service.
+
+Nothing here is needed to use Tollgate; the tests try with it what no SDK would send.
+"""
+
+import hashlib
+import http.client
+import json
+import os
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import time
+
+from botocore.auth import S3SigV4Auth, SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+AWS = "198.51.100.7"
+AWS6 = "2001:db8::7"
+WEB = "203.0.113.5"
+STS = "sts.us-east-1.amazonaws.com"
+S3 = "s3.us-east-1.amazonaws.com"
+WHO = "Action=GetCallerIdentity&Version=2011-06-15"
+TIMEOUT = 30
+
+
+def show(*values):
+    """One line of JSON for the test."""
+    print(json.dumps(values[0] if len(values) == 1 else values), flush=True)
+
+
+def imds(path, method="GET", token=None, address="169.254.169.254", **headers):
+    """Status, text and headers of the metadata service's answer."""
+    connection = http.client.HTTPConnection(address, 80, timeout=TIMEOUT)
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    if token:
+        headers["x-aws-ec2-metadata-token"] = token
+    connection.request(method, path, headers=headers)
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode(), {k.lower(): v for k, v in answer.getheaders()}
+
+
+def imds_token():
+    return imds("/latest/api/token", "PUT", x_aws_ec2_metadata_token_ttl_seconds="60")[1]
+
+
+def placeholder():
+    """The session's credentials, as an SDK would find them."""
+    role = "/latest/meta-data/iam/security-credentials/"
+    token = imds_token()
+    return json.loads(imds(role + imds(role, token=token)[1], token=token)[1])
+
+
+def signed(host, body="", method="POST", path="/", service="sts", region="us-east-1", keys=None, headers=None, s3=False, payload=None):
+    """A request's head as (first line, list of headers), signed by botocore."""
+    keys = keys or placeholder()
+    credentials = Credentials(keys["AccessKeyId"], keys["SecretAccessKey"], keys.get("Token"))
+    request = AWSRequest(method, "https://" + host + path, data=body, headers=dict(headers or {}))
+    if not s3 and method == "POST":
+        request.headers["Content-Type"] = "application/x-www-form-urlencoded; charset=utf-8"
+    auth = (S3SigV4Auth if s3 else SigV4Auth)(credentials, service, region)
+    if payload:
+        auth.payload = lambda _: payload
+    auth.add_auth(request)
+    fields = [("Host", host), *request.headers.items()]
+    return f"{method} {path} HTTP/1.1", fields
+
+
+def head(line, fields):
+    return (line + "\r\n" + "".join(f"{k}: {v}\r\n" for k, v in fields) + "\r\n").encode()
+
+
+def message(line, fields, body=""):
+    body = body.encode() if isinstance(body, str) else body
+    return head(line, [*fields, ("Content-Length", len(body)), ("Connection", "close")]) + body
+
+
+def plain(address=AWS, port=80):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    connection = socket.socket(family)
+    connection.settimeout(TIMEOUT)
+    connection.connect((address, port))
+    return connection
+
+
+def tls(name, address=AWS, port=443, roots=None, alpn=None, verify=True):
+    """A TLS connection with this server name, verified against the system's roots (or `roots`)."""
+    context = ssl.create_default_context(cafile=roots)
+    if alpn:
+        context.set_alpn_protocols(alpn)
+    if not verify or name is None:
+        context.check_hostname = False
+    if not verify:
+        context.verify_mode = ssl.CERT_NONE
+    return context.wrap_socket(plain(address, port), server_hostname=name)
+
+
+def issuer(connection):
+    """Common name of whoever signed the certificate."""
+    parts = [pair for part in connection.getpeercert()["issuer"] for pair in part]
+    return dict(parts).get("commonName")
+
+
+def everything(connection):
+    """All that comes until the other side closes."""
+    out = b""
+    try:
+        while piece := connection.recv(65536):
+            out += piece
+    except (ConnectionResetError, ssl.SSLError):
+        pass
+    return out
+
+
+def ask(connection, data):
+    """Sends bytes; gives the answer's status (None if there is none) and text."""
+    try:
+        connection.sendall(data)
+    except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
+        pass
+    text = everything(connection).decode(errors="replace")
+    status = int(text.split(" ", 2)[1]) if text.startswith("HTTP/1") else None
+    return status, text
+
+
+def curl(url, fields, *more, data=None):
+    """HTTP/2 by curl: version and status as curl tells them, and the body."""
+    given = [part for k, v in fields for part in ("-H", f"{k}: {v}")]
+    command = ["curl", "--http2", "-sS", "--max-time", "60", "-w", "\n%{http_version} %{http_code}", *given, *more, url]
+    done = subprocess.run(command, capture_output=True, input=data)
+    body, _, told = done.stdout.decode(errors="replace").rpartition("\n")
+    return told, body, done.stderr.decode(errors="replace")
+
+
+def client_hello(name):
+    """The bytes of this OpenSSL's ClientHello."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.create_default_context()
+    context.check_hostname = name is not None
+    try:
+        context.wrap_bio(incoming, outgoing, server_hostname=name).do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    return outgoing.read()
+
+
+def with_extension(hello, kind, body):
+    """The same ClientHello with one more extension at its end."""
+    message = bytearray(hello[5:])
+    at = 4 + 2 + 32
+    at += 1 + message[at]
+    at += 2 + struct.unpack_from(">H", message, at)[0]
+    at += 1 + message[at]
+    extension = struct.pack(">HH", kind, len(body)) + body
+    struct.pack_into(">H", message, at, struct.unpack_from(">H", message, at)[0] + len(extension))
+    message += extension
+    message[1:4] = struct.pack(">I", len(message) - 4)[1:]
+    return hello[:3] + struct.pack(">H", len(message)) + bytes(message)
+
+
+def wait_for(path):
+    """Until the test makes this file."""
+    end = time.monotonic() + 60
+    while not os.path.exists(path):
+        if time.monotonic() > end:
+            sys.exit(f"{path} did not appear")
+        time.sleep(0.01)

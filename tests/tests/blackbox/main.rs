@@ -1,0 +1,18 @@
+//! Tollgate from outside: real clients, independent servers that verify signatures, real namespaces and cgroups.
+//!
+//! One module per behaviour; `tests/README.md` says where a new test goes. Needs root, the binaries of
+//! `cargo build --workspace --exclude tollgate-ebpf` and the tools of `cargo xtask tools`; fails without them.
+
+mod bad_input;
+mod bypass;
+mod control;
+mod credentials;
+mod destination;
+mod http2;
+mod identity;
+mod matrix;
+mod policy;
+mod record;
+mod run;
+mod service;
+mod splice;

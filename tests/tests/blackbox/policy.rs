@@ -1,0 +1,233 @@
+//! A no reaches each client as the native error of its protocol, with the sentence that says who said no and why.
+
+use serde_json::Value;
+use tollgate_tests::host::{Agent, Host, Settings};
+
+/// Codes by which the clients' users recognise a denial, by protocol.
+fn code(protocol: &str) -> &'static str {
+    match protocol.split(',').next().expect("a protocol") {
+        "ec2" => "UnauthorizedOperation",
+        "json" | "rest-json" => "AccessDeniedException",
+        _ => "AccessDenied",
+    }
+}
+
+/// The sentence names the policy, its reason and the session.
+#[track_caller]
+fn is_ours(message: &str, agent: &Agent<'_>, action: &str) {
+    let session = agent.timeline().id().to_owned();
+    let wanted = [
+        format!("Tollgate denied {action}"),
+        "Sessions of this name may do nothing here.".into(),
+        "policy tests-deny".into(),
+        format!("session {session}"),
+    ];
+    for part in wanted {
+        assert!(message.contains(&part), "`{part}` is not in: {message}");
+    }
+}
+
+#[test]
+fn a_denial_is_access_denied_to_the_cli() {
+    let host = Host::shared();
+    let agent = host.agent("denied-cli");
+    for (protocol, action, argv) in [
+        ("query", "sts:GetCallerIdentity", &["sts", "get-caller-identity"][..]),
+        ("query", "iam:ListUsers", &["iam", "list-users"]),
+        ("ec2", "ec2:DescribeInstances", &["ec2", "describe-instances"]),
+        ("json", "dynamodb:ListTables", &["dynamodb", "list-tables"]),
+        ("json", "sqs:ListQueues", &["sqs", "list-queues"]),
+        ("rest-xml", "s3:ListBucket", &["s3api", "list-objects-v2", "--bucket", "tollgate-test"]),
+        ("rest-xml", "s3:ListBucket", &["s3", "ls", "s3://tollgate-test"]),
+    ] {
+        let text = agent.run(&[&["aws"], argv].concat()).failed();
+        assert!(text.contains(&format!("({}) when calling", code(protocol))), "{text}");
+        is_ours(&text.replace("&quot;", "\""), &agent, action);
+        let timeline = agent.timeline();
+        let exchange = timeline.only(action);
+        assert_eq!((exchange.decision.as_str(), exchange.status), ("deny", Some(403)), "{exchange:?}");
+        assert_eq!(exchange.policies, ["tests-deny"]);
+        let event = timeline.event("blocked", "Sessions of this name");
+        assert_eq!((event.field("AWS_ACTION"), event.field("TOLLGATE_POLICY")), (action, "tests-deny"));
+    }
+    // A HEAD has no body to say why; the status must do.
+    let text = agent.run(&["aws", "s3api", "head-object", "--bucket", "tollgate-test", "--key", "x"]).failed();
+    assert!(text.contains("(403)"), "{text}");
+}
+
+#[test]
+fn a_denial_is_a_client_error_of_boto3() {
+    let host = Host::shared();
+    let agent = host.agent("denied-boto3");
+    let script = host.dir().join("clients/denied.py");
+    let text = agent.run(&["python3", script.to_str().expect("UTF-8")]).ok();
+    let lines: Vec<[Option<String>; 4]> = text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    assert_eq!(lines.len(), 7, "{text}");
+    for [protocol, class, got, message] in lines.map_each() {
+        assert_eq!(got, code(&protocol), "{protocol}: {message}");
+        // Services that model the error raise its own class, the others the general one.
+        assert!(class == "ClientError" || class == got, "{protocol}: {class}");
+        is_ours(&message, &agent, "");
+    }
+    nothing_was_stored(host);
+}
+
+#[test]
+fn a_denial_is_an_exception_of_its_own_name_in_javascript() {
+    let host = Host::shared();
+    let agent = host.agent("denied-js");
+    let script = host.dir().join("clients/js/denied.mjs");
+    let text = agent.run(&["node", script.to_str().expect("UTF-8")]).ok();
+    let lines: Vec<[Option<String>; 3]> = text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    assert_eq!(lines.len(), 6, "{text}");
+    for [protocol, name, message] in lines.map_each() {
+        assert_eq!(name, code(&protocol), "{protocol}: {message}");
+        is_ours(&message, &agent, "");
+    }
+    nothing_was_stored(host);
+}
+
+/// A client that does not wait for `100 Continue` is still sending when the answer is there.
+#[test]
+fn a_denial_of_a_large_upload_can_be_read() {
+    let host = Host::shared();
+    let agent = host.agent("denied-large");
+    let answers = agent.probe(
+        r#"
+body = b"x" * (16 << 20)
+line, fields = signed(S3, body, "PUT", "/tollgate-test/denied", "s3", s3=True)
+for _ in range(3):
+    show(ask(tls(S3), message(line, fields, body))[0])
+    show(curl(f"https://{S3}/tollgate-test/denied", fields, "--http1.1", "-H", "Expect:", "-T", "/dev/stdin", data=body)[0])
+    show(curl(f"https://{S3}/tollgate-test/denied", fields, "-T", "/dev/stdin", data=body)[0])
+"#,
+    );
+    for (n, answer) in answers.iter().enumerate() {
+        assert!([Value::from(403), "1.1 403".into(), "2 403".into()].contains(answer), "{n}: {answers:?}");
+    }
+    nothing_was_stored(host);
+}
+
+fn nothing_was_stored(host: &Host) {
+    assert!(!host.dir().join("s3/tollgate-test/denied").exists(), "a denied upload was stored");
+}
+
+/// Case 16: what cannot be recognised is covered by no policy that does not name it.
+#[test]
+fn an_unknown_operation_is_denied_though_everything_known_is_allowed() {
+    let host = Host::shared();
+    let agent = host.agent("unknown");
+    let answers = agent.probe(
+        r#"
+keys = placeholder()
+for host, service, path, body in [
+    (STS, "sts", "/somewhere/else", WHO),
+    (STS, "sts", "/", "Version=2011-06-15"),
+    ("nobody.us-east-1.amazonaws.com", "nobody", "/", WHO),
+]:
+    show(ask(tls(host), message(*signed(host, body, path=path, service=service, keys=keys), body)))
+"#,
+    );
+    assert_eq!(answers.len(), 3);
+    for answer in &answers {
+        assert_eq!(answer[0], 403, "{answer}");
+        assert!(answer[1].as_str().expect("text").contains("not recognised as an AWS operation"), "{answer}");
+    }
+    let timeline = agent.timeline();
+    assert_eq!(timeline.exchanges.len(), 3, "{timeline:#?}");
+    assert!(timeline.exchanges.iter().all(|e| e.action == "unknown:unknown" && e.decision == "deny"), "{timeline:#?}");
+    timeline.event("blocked", "not recognised");
+}
+
+#[test]
+fn a_request_without_a_signature_is_denied() {
+    let host = Host::shared();
+    let agent = host.agent("unsigned");
+    let answers = agent.probe(r#"show(ask(tls(STS), message("POST / HTTP/1.1", [("Host", STS)], WHO)))"#);
+    assert_eq!(answers[0][0], Value::from(403));
+    assert!(answers[0][1].as_str().expect("text").contains("not signed"), "{answers:?}");
+    agent.timeline().event("refused", "not signed");
+}
+
+/// Case 19: what an agent may write to is a matter of the resource, whoever's it is.
+#[test]
+fn somebody_elses_bucket_on_an_allowed_host_is_denied() {
+    let host = Host::shared();
+    std::fs::create_dir_all(host.dir().join("s3/attacker")).expect("a bucket");
+    let agent = host.agent("bucket-own");
+    let file = host.file("loot", b"loot");
+    let file = file.to_str().expect("UTF-8");
+    agent.run(&["aws", "s3", "cp", file, "s3://tollgate-test/mine"]).ok();
+    for to in ["s3://attacker/loot", "s3://tollgate-test.attacker/loot", "s3://tollgate-test-2/loot"] {
+        let text = agent.run(&["aws", "s3", "cp", file, to]).failed();
+        assert!(text.contains("stay in the bucket tollgate-test"), "{text}");
+    }
+    // The same by path, by the other addressing style, and by a key that climbs.
+    let answers = agent.probe(
+        r#"
+keys = placeholder()
+def put(host, path):
+    line, fields = signed(host, b"loot", "PUT", path, "s3", s3=True, keys=keys)
+    show(ask(tls(host), message(line, fields, b"loot")))
+put(S3, "/attacker/loot")
+put("attacker." + S3, "/loot")
+put("attacker." + S3, "/tollgate-test/loot")
+put(S3, "/tollgate-test/../attacker/loot")
+put(S3, "/tollgate-test/%2e%2e/attacker/loot")
+put(S3, "//attacker/loot")
+"#,
+    );
+    for answer in &answers[..3] {
+        assert_eq!(answer[0], 403, "{answers:?}");
+    }
+    for answer in &answers[3..5] {
+        assert_eq!(answer[0], 400, "{answers:?}");
+        assert!(answer[1].as_str().expect("text").contains("leads out of the bucket"), "{answers:?}");
+    }
+    assert_ne!(answers[5][0], 200, "{answers:?}");
+    let attacker = host.dir().join("s3/attacker");
+    assert_eq!(std::fs::read_dir(attacker).expect("a bucket").count(), 0, "something was stored there");
+}
+
+/// Case 19: a role of the attacker's account would give keys that Tollgate does not know.
+#[test]
+fn roles_that_hand_out_keys_are_denied_though_everything_is_allowed() {
+    let host = Host::shared();
+    let agent = host.agent("role");
+    let role = "arn:aws:iam::666666666666:role/attacker";
+    for argv in [
+        &["sts", "assume-role", "--role-arn", role, "--role-session-name", "xyz"][..],
+        &["sts", "get-session-token"],
+        &["iam", "create-access-key", "--user-name", "held"],
+    ] {
+        let text = agent.run(&[&["aws"], argv].concat()).failed();
+        assert!(text.contains("AccessDenied") && text.contains("carries credentials"), "{text}");
+    }
+}
+
+#[test]
+fn observe_mode_lets_through_and_says_so() {
+    let host = Host::start(Settings { policy: "mode = \"observe\"".into(), ..Settings::default() });
+    let agent = host.agent("denied-observed");
+    let text = agent.run(&["aws", "sts", "get-caller-identity"]).ok();
+    assert!(text.contains("user/held"), "{text}");
+    let timeline = agent.timeline();
+    let exchange = timeline.only("sts:GetCallerIdentity");
+    assert_eq!((exchange.decision.as_str(), exchange.status), ("deny", Some(200)), "{exchange:?}");
+    timeline.event("observed", "may do nothing here");
+    // What is not a matter of policy is refused all the same.
+    let foreign =
+        host.agent("foreign").env("AWS_ACCESS_KEY_ID", "AKIAFOREIGNFOREIGN00").env("AWS_SECRET_ACCESS_KEY", "x");
+    assert!(foreign.run(&["aws", "sts", "get-caller-identity"]).failed().contains("was not issued by Tollgate"));
+}
+
+/// All fields there.
+trait MapEach<const N: usize> {
+    fn map_each(self) -> Vec<[String; N]>;
+}
+
+impl<const N: usize> MapEach<N> for Vec<[Option<String>; N]> {
+    fn map_each(self) -> Vec<[String; N]> {
+        self.into_iter().map(|line| line.map(|field| field.expect("it should have been denied"))).collect()
+    }
+}
