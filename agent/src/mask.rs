@@ -6,6 +6,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::aws::Protocol;
@@ -49,9 +50,8 @@ pub fn apply(protocol: Protocol, body: &[u8]) -> Result<Bytes, MaskError> {
 
 /// A request's members as JSON, secret ones taken out.
 pub fn redact_parameters(parameters: &Map<String, Value>) -> String {
-    let mut value = Value::Object(parameters.clone());
-    hide(&mut value);
-    value.to_string()
+    // A map of texts and values always serialises.
+    serde_json::to_string(&HiddenMap(parameters)).unwrap_or_default()
 }
 
 /// A request target, signatures and tokens in its query taken out.
@@ -106,7 +106,7 @@ fn hide(value: &mut Value) {
     match value {
         Value::Object(members) => {
             for (name, member) in members {
-                if SECRET.contains(&name.to_ascii_lowercase().as_str()) {
+                if is_secret(name) {
                     if let Value::String(text) = member {
                         *member = Value::String(mark(text));
                     } else if !member.is_null() {
@@ -119,6 +119,44 @@ fn hide(value: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(hide),
         _ => {}
+    }
+}
+
+fn is_secret(name: &str) -> bool {
+    SECRET.iter().any(|secret| secret.eq_ignore_ascii_case(name))
+}
+
+/// Members as [`hide`] leaves them, written without a copy.
+struct HiddenMap<'a>(&'a Map<String, Value>);
+
+struct Hidden<'a>(&'a Value);
+
+impl Serialize for HiddenMap<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, member)| (name, Member(name, member))))
+    }
+}
+
+struct Member<'a>(&'a str, &'a Value);
+
+impl Serialize for Member<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.1 {
+            Value::Null => serializer.serialize_unit(),
+            Value::String(text) if is_secret(self.0) => serializer.serialize_str(&mark(text)),
+            other if is_secret(self.0) => serializer.serialize_str(&mark(&other.to_string())),
+            other => Hidden(other).serialize(serializer),
+        }
+    }
+}
+
+impl Serialize for Hidden<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Object(members) => HiddenMap(members).serialize(serializer),
+            Value::Array(items) => serializer.collect_seq(items.iter().map(Hidden)),
+            plain => plain.serialize(serializer),
+        }
     }
 }
 
@@ -141,6 +179,16 @@ mod tests {
         let value: Value = serde_json::from_slice(&masked).expect("JSON");
         assert_eq!(value["SecretString"], value["List"][0]["Password"]);
         assert_eq!((&value["Name"], &value["Token"]), (&Value::from("n"), &Value::Null));
+    }
+
+    #[test]
+    fn parameters_are_written_as_they_would_be_hidden() {
+        let text = r#"{"Name":"n","SecretString":"hunter2","Token":null,"Deep":[{"PASSWORD":{"a":[1,"x"]},"n":1.5}],"b":true}"#;
+        let Ok(Value::Object(members)) = serde_json::from_str(text) else { panic!("an object") };
+        let mut hidden = Value::Object(members.clone());
+        hide(&mut hidden);
+        assert_eq!(redact_parameters(&members), hidden.to_string());
+        assert!(!hidden.to_string().contains("hunter2"));
     }
 
     #[test]

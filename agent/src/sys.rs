@@ -6,6 +6,7 @@
 pub mod bpf;
 pub mod cgroup;
 pub mod inherited;
+pub mod memory;
 pub mod netns;
 pub mod peer;
 pub mod process;

@@ -9,6 +9,10 @@ mod roots;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use rustls::CipherSuite;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub use authority::Authority;
 pub use leaves::Leaves;
@@ -35,4 +39,36 @@ pub enum TlsError {
     ExtraRoot { path: PathBuf, message: String },
     #[error("this host has no trusted roots ({0}); install its ca-certificates package")]
     NoRoots(String),
+}
+
+/// The cryptography of every configuration, made once.
+///
+/// AES-128 stands before AES-256: nothing that can break one can break TLS with the other, and large bodies are passed
+/// on for less.
+fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    let make = || {
+        let mut provider = aws_lc_rs::default_provider();
+        provider.cipher_suites.sort_by_key(|suite| match suite.suite() {
+            CipherSuite::TLS13_AES_128_GCM_SHA256 => 0,
+            CipherSuite::TLS13_AES_256_GCM_SHA384 | CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => 1,
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+            | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => 2,
+            _ => 3,
+        });
+        Arc::new(provider)
+    };
+    PROVIDER.get_or_init(make).clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cheapest_suite_of_the_newest_version_comes_first() {
+        let suites: Vec<_> = provider().cipher_suites.iter().map(rustls::SupportedCipherSuite::suite).collect();
+        assert_eq!(suites[0], CipherSuite::TLS13_AES_128_GCM_SHA256);
+        assert_eq!(suites.len(), aws_lc_rs::default_provider().cipher_suites.len());
+    }
 }

@@ -142,7 +142,8 @@ impl Broker {
                 }
                 Ok(held)
             }
-            _ => self.renew(Duration::ZERO, now).await,
+            // Boxed: asking a source takes kilobytes, and every exchange would keep room for it.
+            _ => Box::pin(self.renew(Duration::ZERO, now)).await,
         }
     }
 

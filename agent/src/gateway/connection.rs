@@ -2,7 +2,9 @@
 //!
 //! Owns the connection's task. Refuses whatever it cannot attribute.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -15,7 +17,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
+use super::body::ResponseBody;
 use super::exchange;
 use super::farewell;
 use super::sniff::{SniffError, Sniffed, sniff};
@@ -109,33 +113,59 @@ fn attribute(core: &Core, stream: &TcpStream, peer: SocketAddr) -> Option<(Flow,
     }
 }
 
+/// What a connection turned out to be, once it has been sniffed and shaken hands with.
+enum Opened {
+    Plain(Arc<Connection>, Rewound),
+    Tls(Arc<Connection>, Box<TlsStream<Rewound>>),
+}
+
 async fn dispatch(
     core: Arc<Core>,
-    mut stream: TcpStream,
+    stream: TcpStream,
     flow: Flow,
     session: Arc<Session>,
     exe: String,
     stop: &mut watch::Receiver<bool>,
 ) {
     if is_metadata(flow.original.ip()) {
-        return serve_metadata(core, stream, flow, session, stop).await;
+        return Box::pin(serve_metadata(core, stream, flow, session, stop)).await;
     }
+    // Boxed, so that what opening a connection takes is let go of before its life begins: most of that is idle.
+    match Box::pin(open(core, stream, flow, session, exe)).await {
+        Some(Opened::Plain(connection, stream)) => Box::pin(serve_http(connection, stream, false, stop)).await,
+        Some(Opened::Tls(connection, stream)) => {
+            let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            Box::pin(serve_http(connection, stream, h2, stop)).await;
+        }
+        None => {}
+    }
+}
+
+/// Sniffs, and shakes hands where it is for AWS; splices or refuses to the end where it is not.
+async fn open(
+    core: Arc<Core>,
+    mut stream: TcpStream,
+    flow: Flow,
+    session: Arc<Session>,
+    exe: String,
+) -> Option<Opened> {
     let config = core.config.load_full();
     let refuse = |reason: String, kind: Kind| {
         let mut told = event(kind, &session, &flow, &exe);
         told.reason = Some(reason);
         core.journal.emit(told);
+        None
     };
     let (sniffed, seen) = match tokio::time::timeout(config.gateway.handshake_timeout, sniff(&mut stream)).await {
         Ok(Ok(found)) => found,
         // Clients open connections and think better of it; that is no event.
-        Ok(Err(SniffError::Eof)) => return,
+        Ok(Err(SniffError::Eof)) => return None,
         Ok(Err(e)) => {
             refuse(e.to_string(), Kind::Refused);
             if matches!(e, SniffError::Tls(_)) {
                 farewell::malformed_tls(stream).await;
             }
-            return;
+            return None;
         }
         Err(_) => {
             return refuse(
@@ -153,7 +183,8 @@ async fn dispatch(
     let Some(endpoint) = endpoint else {
         if let Err(reason) = splice::judge(&config.egress, &sniffed) {
             refuse(reason.clone(), Kind::Refused);
-            return farewell::refuse(stream, &sniffed, &reason).await;
+            farewell::refuse(stream, &sniffed, &reason).await;
+            return None;
         }
         let result = splice::splice(stream, seen, flow.original, config.gateway.connect_timeout).await;
         let mut told = event(Kind::Spliced, &session, &flow, &exe);
@@ -163,21 +194,21 @@ async fn dispatch(
             Err(e) => format!("{name}: {e}"),
         });
         core.journal.emit(told);
-        return;
+        return None;
     };
     let secure = matches!(sniffed, Sniffed::Tls { .. });
     let lingers = Arc::<AtomicBool>::default();
     let stream = Rewound::new(seen, stream, lingers.clone());
     if !secure {
         let connection = Arc::new(Connection { core, session, flow, exe, endpoint, lingers });
-        return serve_http(connection, stream, false, stop).await;
+        return Some(Opened::Plain(connection, stream));
     }
     let tls = match core.leaves.server_config(&endpoint.host) {
         Ok(tls) => TlsAcceptor::from(tls),
         Err(e) => return refuse(format!("cannot make a certificate for `{}`: {e}", endpoint.host), Kind::Refused),
     };
     let stream = match tokio::time::timeout(config.gateway.handshake_timeout, tls.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
+        Ok(Ok(stream)) => Box::new(stream),
         Ok(Err(e)) => {
             return refuse(
                 format!(
@@ -191,21 +222,22 @@ async fn dispatch(
             return refuse("the TLS handshake did not end within `gateway.handshake_timeout`".into(), Kind::Refused);
         }
     };
-    let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let connection = Arc::new(Connection { core, session, flow, exe, endpoint, lingers });
-    serve_http(connection, stream, h2, stop).await;
+    Some(Opened::Tls(Arc::new(Connection { core, session, flow, exe, endpoint, lingers }), stream))
 }
+
+type Answering = Pin<Box<dyn Future<Output = Result<http::Response<ResponseBody>, Infallible>> + Send>>;
 
 async fn serve_http<S>(connection: Arc<Connection>, stream: S, h2: bool, stop: &mut watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let gateway = connection.core.config.load().gateway.clone();
+    let idle_timeout = connection.core.config.load().gateway.idle_timeout;
     let service = {
         let connection = connection.clone();
         service_fn(move |request: http::Request<Incoming>| {
             let connection = connection.clone();
-            async move { Ok::<_, std::convert::Infallible>(exchange::serve(&connection, request).await) }
+            // Boxed: hyper keeps room for it in every connection, idle ones too.
+            Box::pin(async move { Ok(exchange::serve(&connection, request).await) }) as Answering
         })
     };
     let io = TokioIo::new(stream);
@@ -214,18 +246,20 @@ where
             .timer(TokioTimer::new())
             .max_concurrent_streams(128)
             .serve_connection(io, service);
-        let mut serving = std::pin::pin!(serving);
+        let mut serving = Box::pin(serving);
         tokio::select! {
+            biased;
             result = serving.as_mut() => result,
             () = super::stopped(stop) => { serving.as_mut().graceful_shutdown(); serving.await }
         }
     } else {
         let serving = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(gateway.idle_timeout)
+            .header_read_timeout(idle_timeout)
             .serve_connection(io, service);
         let mut serving = std::pin::pin!(serving);
         tokio::select! {
+            biased;
             result = serving.as_mut() => result,
             () = super::stopped(stop) => { serving.as_mut().graceful_shutdown(); serving.await }
         }
@@ -254,7 +288,7 @@ async fn serve_metadata(
         let placeholder = core.placeholders.current(&session.id);
         let facts = metadata::Facts { session: &session.id, placeholder, region: &region, address: flow.original.ip() };
         let response = metadata::respond(&request, &facts, &core.metadata_tokens, std::time::SystemTime::now());
-        async move { Ok::<_, std::convert::Infallible>(response.map(Full::<Bytes>::new)) }
+        async move { Ok::<_, Infallible>(response.map(Full::<Bytes>::new)) }
     });
     let serving = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

@@ -108,6 +108,17 @@ impl Upstreams {
                 Err(Unsent::Yes(request, _)) => *request,
             };
         }
+        // Boxed: connecting is rare, and every exchange would keep room for it.
+        Box::pin(self.send_afresh(host, port, request)).await
+    }
+
+    /// Sends over a connection of its own making.
+    async fn send_afresh(
+        &self,
+        host: &str,
+        port: u16,
+        request: Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, UpstreamError> {
         let sent = match self.connector.open(host, port).await? {
             Opened::Http1(io) => Link::open(io, host, port).await?.send(request, &self.pool).await,
             Opened::Http2(io) => {

@@ -14,6 +14,11 @@ const BATCH: usize = 512;
 const LIMIT: usize = 1 << 16;
 /// How long a write that nobody waits for may stay in memory alone.
 const LINGER: Duration = Duration::from_millis(20);
+/// How long the first of several is kept waiting for the others. About what a sync to a fast disk takes, so that it
+/// costs little where it gains nothing; with one exchange at a time nobody is ever kept.
+const GATHER: Duration = Duration::from_micros(250);
+/// Every so many batches one more write is hoped for than came last time.
+const PROBE: u32 = 16;
 
 /// Why a write was not taken.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,8 +41,13 @@ pub(super) struct Queue<T> {
 #[derive(Debug)]
 struct State<T> {
     waiting: VecDeque<T>,
-    /// Somebody waits for one of them.
-    urgent: bool,
+    /// How many of them somebody waits for.
+    urgent: usize,
+    /// How many that must be, for the writer to be woken.
+    wanted: usize,
+    /// How many there were when the last batch was taken.
+    expected: usize,
+    batches: u32,
     /// The writer sleeps until it is woken, not for a while only.
     idle: bool,
     /// Nobody pushes any more.
@@ -48,7 +58,16 @@ struct State<T> {
 
 impl<T> Queue<T> {
     pub(super) fn new() -> Self {
-        let state = State { waiting: VecDeque::new(), urgent: false, idle: false, closed: false, ended: false };
+        let state = State {
+            waiting: VecDeque::new(),
+            urgent: 0,
+            wanted: 1,
+            expected: 1,
+            batches: 0,
+            idle: false,
+            closed: false,
+            ended: false,
+        };
         Self { state: Mutex::new(state), work: Condvar::new(), room: Condvar::new() }
     }
 
@@ -62,7 +81,8 @@ impl<T> Queue<T> {
             return Err(Refused::Full);
         }
         state.waiting.push_back(item);
-        if !std::mem::replace(&mut state.urgent, true) {
+        state.urgent += 1;
+        if state.urgent == state.wanted {
             drop(state);
             self.work.notify_one();
         }
@@ -107,34 +127,46 @@ impl<T> Queue<T> {
     pub(super) fn take(&self, batch: &mut Vec<T>) -> bool {
         let mut state = self.lock();
         let mut lingered = false;
-        loop {
-            let due = state.urgent || state.closed || state.waiting.len() >= BATCH;
-            if due || (lingered && !state.waiting.is_empty()) {
-                break;
-            }
-            // The first wait is short even with nothing to write: what comes meanwhile need not wake anybody.
-            if lingered {
+        // The first wait is short even with nothing to write: what comes meanwhile need not wake anybody.
+        while state.urgent == 0 && !state.closed && state.waiting.len() < BATCH {
+            if !lingered {
+                let waited = self.work.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
+                (state, lingered) = (waited.0, waited.1.timed_out());
+            } else if state.waiting.is_empty() {
                 state.idle = true;
                 state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
-                state.idle = false;
-                lingered = false;
+                (state.idle, lingered) = (false, false);
             } else {
-                let (guard, waited) = self.work.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
-                state = guard;
-                lingered = waited.timed_out();
+                break;
             }
         }
+        let mut state = if state.urgent > 0 { self.gather(state) } else { state };
         let n = state.waiting.len().min(BATCH);
         let was_full = state.waiting.len() >= LIMIT;
         batch.extend(state.waiting.drain(..n));
-        // What is left may be urgent: the next look must not wait.
-        state.urgent &= !state.waiting.is_empty();
+        // What is left may have somebody waiting: the next look must not wait.
+        state.urgent = state.urgent.min(state.waiting.len());
         let more = n > 0 || !state.closed;
         drop(state);
         if was_full {
             self.room.notify_all();
         }
         more
+    }
+
+    /// Waits a little for as many as came last time, where several did: they share one sync to disk.
+    fn gather<'a>(&self, mut state: MutexGuard<'a, State<T>>) -> MutexGuard<'a, State<T>> {
+        state.batches = state.batches.wrapping_add(1);
+        if state.expected > 1 {
+            let wanted = state.expected + usize::from(state.batches.is_multiple_of(PROBE));
+            state.wanted = wanted;
+            let few = |state: &mut State<T>| state.urgent < wanted && !state.closed;
+            let waited = self.work.wait_timeout_while(state, GATHER, few).unwrap_or_else(PoisonError::into_inner);
+            state = waited.0;
+            state.wanted = 1;
+        }
+        state.expected = state.urgent;
+        state
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -179,6 +211,22 @@ mod tests {
             assert_eq!(batch, [7]);
             pusher.join().expect("no panic");
         }
+    }
+
+    #[test]
+    fn the_first_of_several_is_kept_for_the_others_and_a_lone_one_is_not() {
+        let queue = Queue::new();
+        let mut take = |n: u32| {
+            (0..n).for_each(|n| queue.push_urgent(n).expect("room"));
+            let (mut batch, began) = (Vec::new(), Instant::now());
+            assert!(queue.take(&mut batch));
+            assert_eq!(batch.len(), n as usize);
+            began.elapsed()
+        };
+        take(3);
+        assert!(take(1) >= GATHER, "two more were hoped for");
+        // Nobody came, so nobody is hoped for.
+        assert!((0..10).any(|_| take(1) < GATHER));
     }
 
     #[test]

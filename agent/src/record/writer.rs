@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Statement, params};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
@@ -67,10 +67,16 @@ impl Store {
             ids.collect::<rusqlite::Result<_>>().map_err(failed)?
         };
         let queue = Arc::new(Queue::new());
-        let mut writer = Writer { connection, head, event: last_event, queue: queue.clone(), line: Vec::new() };
+        let ending = Ending(queue.clone());
         std::thread::Builder::new()
             .name("record".into())
-            .spawn(move || writer.run())
+            .spawn(move || match Statements::prepare(&connection) {
+                Ok(statements) => {
+                    Writer { connection: &connection, statements, head, event: last_event, line: Vec::new() }
+                        .run(&ending.0)
+                }
+                Err(e) => tracing::error!("the record cannot be written: {e}"),
+            })
             .map_err(|e| RecordError::Open { path: path.into(), message: e.to_string() })?;
         let store = Self { shared: Arc::new(Shared { queue, next: AtomicI64::new(last + 1), path: path.into() }) };
         for id in open {
@@ -142,26 +148,63 @@ impl Store {
     }
 }
 
-struct Writer {
-    connection: Connection,
+/// Whatever ends the writer, a panic too: nobody may wait for an answer that will not come.
+struct Ending(Arc<Queue<Write>>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// Prepared once: looking one up for each write would cost as much as some of them do.
+struct Statements<'c> {
+    begin: Statement<'c>,
+    commit: Statement<'c>,
+    intent: Statement<'c>,
+    outcome: Statement<'c>,
+    session: Statement<'c>,
+    end: Statement<'c>,
+    event: Statement<'c>,
+    link: Statement<'c>,
+}
+
+impl<'c> Statements<'c> {
+    fn prepare(connection: &'c Connection) -> rusqlite::Result<Self> {
+        Ok(Self {
+            begin: connection.prepare("BEGIN IMMEDIATE")?,
+            commit: connection.prepare("COMMIT")?,
+            intent: connection.prepare(
+                "INSERT INTO exchange (id, session, issuer, subject, started, pid, exe, host, method, target, action, operation, resources,
+                 region, account, parameters, decision, policies, reason, observed)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
+            )?,
+            outcome: connection.prepare(
+                "UPDATE exchange SET status = ?2, request_id = ?3, bytes_sent = ?4, bytes_received = ?5, ended = ?6, error = ?7 WHERE id = ?1",
+            )?,
+            session: connection.prepare(
+                "INSERT INTO session (id, name, issuer, subject, uid, cgroup, command, started, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'open')",
+            )?,
+            end: connection.prepare("UPDATE session SET state = ?2, ended = ?3 WHERE id = ?1")?,
+            event: connection.prepare("INSERT INTO event (id, at, kind, session, fields) VALUES (?1, ?2, ?3, ?4, ?5)")?,
+            link: connection.prepare("INSERT INTO link (seq, kind, body, hash) VALUES (?1, ?2, ?3, ?4)")?,
+        })
+    }
+}
+
+struct Writer<'c> {
+    connection: &'c Connection,
+    statements: Statements<'c>,
     head: (i64, [u8; 32]),
     event: i64,
-    queue: Arc<Queue<Write>>,
     /// A link's body while it is built, kept for its memory.
     line: Vec<u8>,
 }
 
-impl Drop for Writer {
-    fn drop(&mut self) {
-        // After a panic, too: nobody may wait for an answer that will not come.
-        self.queue.end();
-    }
-}
-
-impl Writer {
-    fn run(&mut self) {
+impl Writer<'_> {
+    fn run(&mut self, queue: &Queue<Write>) {
         let mut batch = Vec::new();
-        while self.queue.take(&mut batch) {
+        while queue.take(&mut batch) {
             match self.commit(&batch) {
                 Ok(()) => batch.drain(..).for_each(|w| answer(w, Ok(()))),
                 Err(_) if batch.len() > 1 => {
@@ -189,11 +232,11 @@ impl Writer {
     }
 
     fn try_commit(&mut self, batch: &[Write]) -> rusqlite::Result<()> {
-        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        self.statements.begin.execute([])?;
         for write in batch {
             self.write(write)?;
         }
-        self.connection.prepare_cached("COMMIT")?.execute([])?;
+        self.statements.commit.execute([])?;
         Ok(())
     }
 
@@ -203,9 +246,7 @@ impl Writer {
             Write::Outcome(id, outcome) => self.outcome(*id, outcome),
             Write::OpenSession(row, _) => self.open_session(row),
             Write::EndSession(id, state, at, _) => {
-                self.connection
-                    .prepare_cached("UPDATE session SET state = ?2, ended = ?3 WHERE id = ?1")?
-                    .execute(params![id.as_str(), state, micros(*at)])?;
+                self.statements.end.execute(params![id.as_str(), state, micros(*at)])?;
                 self.link("end", &EndLine::new(id, state, micros(*at)))
             }
             Write::Event(at, event) => self.event(*at, event),
@@ -215,33 +256,58 @@ impl Writer {
 
     fn intent(&mut self, id: ExchangeId, i: &Intent) -> rusqlite::Result<()> {
         let (resources, policies) = (i.resources.join("\n"), i.policies.join("\n"));
-        self.connection
-            .prepare_cached(
-                "INSERT INTO exchange (id, session, issuer, subject, started, pid, exe, host, method, target, action, operation, resources,
-                 region, account, parameters, decision, policies, reason, observed)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
-            )?
-            .execute(params![
-                id.0, i.session.as_str(), i.issuer, i.subject, micros(i.started), i.pid, i.exe, i.host, i.method, i.target, i.action,
-                i.operation, resources, i.region, i.account, i.parameters, i.decision, policies, i.reason, i.observed,
-            ])?;
+        self.statements.intent.execute(params![
+            id.0,
+            i.session.as_str(),
+            i.issuer,
+            i.subject,
+            micros(i.started),
+            i.pid,
+            i.exe,
+            i.host,
+            i.method,
+            i.target,
+            i.action,
+            i.operation,
+            resources,
+            i.region,
+            i.account,
+            i.parameters,
+            i.decision,
+            policies,
+            i.reason,
+            i.observed,
+        ])?;
         self.link("intent", &IntentLine::new(id, i, &resources, &policies))
     }
 
     fn outcome(&mut self, id: ExchangeId, o: &Outcome) -> rusqlite::Result<()> {
         let (sent, received) =
             (i64::try_from(o.bytes_sent).unwrap_or(i64::MAX), i64::try_from(o.bytes_received).unwrap_or(i64::MAX));
-        self.connection
-            .prepare_cached("UPDATE exchange SET status = ?2, request_id = ?3, bytes_sent = ?4, bytes_received = ?5, ended = ?6, error = ?7 WHERE id = ?1")?
-            .execute(params![id.0, (o.status != 0).then_some(o.status), o.request_id, sent, received, micros(o.ended), o.error])?;
+        self.statements.outcome.execute(params![
+            id.0,
+            (o.status != 0).then_some(o.status),
+            o.request_id,
+            sent,
+            received,
+            micros(o.ended),
+            o.error
+        ])?;
         self.link("outcome", &OutcomeLine::new(id, o, sent, received))
     }
 
     fn open_session(&mut self, s: &SessionRow) -> rusqlite::Result<()> {
         let command = s.command.join("\n");
-        self.connection
-            .prepare_cached("INSERT INTO session (id, name, issuer, subject, uid, cgroup, command, started, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'open')")?
-            .execute(params![s.id.as_str(), s.name, s.issuer, s.subject, s.uid, s.cgroup, command, micros(s.started)])?;
+        self.statements.session.execute(params![
+            s.id.as_str(),
+            s.name,
+            s.issuer,
+            s.subject,
+            s.uid,
+            s.cgroup,
+            command,
+            micros(s.started)
+        ])?;
         self.link("session", &SessionLine::new(s, &command))
     }
 
@@ -249,9 +315,7 @@ impl Writer {
         self.event += 1;
         let fields = serde_json::to_string(&event.fields().into_iter().collect::<std::collections::BTreeMap<_, _>>())
             .unwrap_or_default();
-        self.connection
-            .prepare_cached("INSERT INTO event (id, at, kind, session, fields) VALUES (?1, ?2, ?3, ?4, ?5)")?
-            .execute(params![self.event, micros(at), event.kind.name(), event.session, fields])?;
+        self.statements.event.execute(params![self.event, micros(at), event.kind.name(), event.session, fields])?;
         self.link("event", &EventLine::new(self.event, micros(at), event, &fields))
     }
 
@@ -263,9 +327,7 @@ impl Writer {
         let body = body.map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
         let seq = self.head.0 + 1;
         let hash = chain::hash(&self.head.1, seq, kind, body);
-        self.connection
-            .prepare_cached("INSERT INTO link (seq, kind, body, hash) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![seq, kind, body, hash])?;
+        self.statements.link.execute(params![seq, kind, body, hash])?;
         self.head = (seq, hash);
         Ok(())
     }

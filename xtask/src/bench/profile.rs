@@ -138,6 +138,9 @@ fn kind(frames: &[(&str, &str)]) -> &'static str {
             "libc: copying and comparing"
         };
     }
+    if symbol.trim_start_matches('_').starts_with("mi_") {
+        return "allocator";
+    }
     // Its C and assembly functions have names of every kind, but a wrapper with the library's name is near.
     if !symbol.contains("::") && frames.iter().take(8).any(|f| f.0.contains("aws_lc")) {
         return "cryptography (aws-lc)";

@@ -24,6 +24,7 @@ const HOW: &str = "
   no access log, unbuffered both ways with large buffers (the fastest of three settings tried). **mitmproxy**: reverse mode, a script that signs anew with a cached key, large bodies streamed.
   **tollgate**: the client in a session of `tollgate run`, connecting to an address that only capture makes arrive; placeholder from the metadata
   service, signature verified, Cedar decision, record with the default durability (synced to disk before a request leaves), signed anew.
+- Suites are those that each chooses by itself: Tollgate AES-128-GCM, on both sides; nginx what its client and OpenSSL prefer, AES-256-GCM.
 - The upstream names the access key it saw; a run fails if Tollgate or mitmproxy did not sign anew.
 - Small: DynamoDB `GetItem`, 512 distinct requests, about 0.6 KiB with the headers. Large: S3 `GetObject`, `PutObject` with an unsigned payload, and
   `PutObject` as aws-chunked with a trailer, on one connection.
