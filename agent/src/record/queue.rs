@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn the_first_of_several_is_kept_for_the_others_and_a_lone_one_is_not() {
         let queue = Queue::new();
-        let mut take = |n: u32| {
+        let take = |n: u32| {
             (0..n).for_each(|n| queue.push_urgent(n).expect("room"));
             let (mut batch, began) = (Vec::new(), Instant::now());
             assert!(queue.take(&mut batch));
