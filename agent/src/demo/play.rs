@@ -230,6 +230,12 @@ impl Program {
                     Expect::Fails(&["no-instances", "not start instances"]),
                 ),
                 step(
+                    "A secret is asked for. Denied: it never reaches the agent",
+                    self.aws("secretsmanager get-secret-value --secret-id demo/database"),
+                    true,
+                    Expect::Fails(&["no-secrets", "do not read secrets"]),
+                ),
+                step(
                     "The same program outside of the session: no credentials come to it, nothing is captured",
                     self.aws("--region us-east-1 sts get-caller-identity"),
                     false,
@@ -260,6 +266,14 @@ impl Program {
                     "signed ec2 https://ec2.us-east-1.amazonaws.com/ -d 'Action=RunInstances&Version=2016-11-15&ImageId=ami-0abcdef1234567890&InstanceType=p5.48xlarge&MinCount=1&MaxCount=1'".into(),
                     true,
                     Expect::Fails(&["no-instances", "not start instances"]),
+                ),
+                step(
+                    "A secret is asked for. Denied: it never reaches the agent",
+                    "signed secretsmanager -H 'X-Amz-Target: secretsmanager.GetSecretValue' -H 'Content-Type: application/x-amz-json-1.1' \
+                     https://secretsmanager.us-east-1.amazonaws.com/ -d '{\"SecretId\":\"demo/database\"}'"
+                        .into(),
+                    true,
+                    Expect::Fails(&["no-secrets", "do not read secrets"]),
                 ),
                 step(
                     "Outside of the session there is no metadata service, and nothing is captured",
