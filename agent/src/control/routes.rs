@@ -21,7 +21,7 @@ pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incomi
     match (request.method(), parts.as_slice()) {
         (&Method::GET, ["v1", "status"]) => status(core),
         (&Method::POST, ["v1", "run"]) => run::run(core, peer, request).await,
-        (&Method::POST, ["v1", "reload"]) => match core.reload() {
+        (&Method::POST, ["v1", "reload"]) => match core.reload_and_tell(&format!("by user {}", peer.uid)) {
             Ok(()) => answer_json(StatusCode::OK, &json!({ "reloaded": true })),
             Err(e) => error(
                 StatusCode::UNPROCESSABLE_ENTITY,
