@@ -70,6 +70,11 @@ fn event(kind: Kind, session: &Session, flow: &Flow, exe: &str) -> Event {
 /// Serves one accepted connection to its end.
 pub async fn serve(core: Arc<Core>, stream: TcpStream, peer: SocketAddr, mut stop: watch::Receiver<bool>) {
     let Some((flow, session)) = attribute(&core, &stream, peer) else { return };
+    let Some(_place) = session.place(core.config.load().gateway.max_connections) else {
+        let mut told = event(Kind::Refused, &session, &flow, &flow.comm);
+        told.reason = Some("the session has `gateway.max_connections` connections open already".into());
+        return core.journal.emit(told);
+    };
     let exe = match core.capture.process(flow.pid) {
         Ok(Some(process)) => process.exe.display().to_string(),
         // It has gone, or its number means nothing here.
@@ -186,7 +191,9 @@ async fn open(
             farewell::refuse(stream, &sniffed, &reason).await;
             return None;
         }
-        let result = splice::splice(stream, seen, flow.original, config.gateway.connect_timeout).await;
+        let result =
+            splice::splice(stream, seen, flow.original, config.gateway.connect_timeout, config.egress.idle_timeout)
+                .await;
         let mut told = event(Kind::Spliced, &session, &flow, &exe);
         let name = name.map_or_else(|| flow.original.to_string(), Clone::clone);
         told.reason = Some(match result {
@@ -245,6 +252,9 @@ where
         let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(128)
+            // A client that has gone, or does not answer, holds nothing for longer.
+            .keep_alive_interval(idle_timeout)
+            .keep_alive_timeout(idle_timeout)
             .serve_connection(io, service);
         let mut serving = Box::pin(serving);
         tokio::select! {
