@@ -237,12 +237,13 @@ pub enum Broker {
         /// File with the session token, for temporary keys.
         #[serde(default)]
         session_token_file: Option<PathBuf>,
-        /// Account the keys belong to, for ARNs; asked from STS when unset.
+        /// Account the keys belong to, for ARNs, events and the record; in ARNs it is `*` when unset.
         #[serde(default)]
         account: Option<String>,
     },
     /// The AWS SDK's own default chain, in the daemon's environment.
     DefaultChain {
+        /// As above; when unset, the account that the chain itself tells of its credentials, if it does.
         #[serde(default)]
         account: Option<String>,
     },

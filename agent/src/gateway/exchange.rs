@@ -58,6 +58,8 @@ struct Exchange<'a> {
     /// Known from the stage that found them on, for the answer and the record of a refusal.
     protocol: Option<Protocol>,
     operation: Option<Arc<Operation>>,
+    /// Account of the held credentials, where it is known.
+    account: Option<String>,
     recorded: Option<ExchangeId>,
     passage: Arc<Passage>,
 }
@@ -75,6 +77,7 @@ impl<'a> Exchange<'a> {
             request_id: OnceLock::new(),
             protocol: None,
             operation: None,
+            account: None,
             recorded: None,
             passage: Arc::default(),
         }
@@ -87,8 +90,10 @@ impl<'a> Exchange<'a> {
         let body = self.read(body, &claim, &route).await?;
         let payload = self.authenticate(&claim, &body)?;
         let held = self.held().await;
-        let operation = self.understand(route, &body, held.as_deref().ok())?;
+        self.account = held.as_ref().ok().and_then(|h| h.account.clone());
+        let operation = self.understand(route, &body)?;
         let decision = self.decide(&operation)?;
+        let held = worth_asking(decision.effect, held)?;
         let observed = self.enforce(&operation, &decision).await?;
         let held = held?;
         let id = self.record_intent(&operation, &decision, observed).await?;
@@ -223,14 +228,13 @@ impl<'a> Exchange<'a> {
     }
 
     /// The whole operation: action, resources, parameters.
-    fn understand(&mut self, route: Route, body: &Read, held: Option<&Held>) -> Result<Arc<Operation>, Refusal> {
+    fn understand(&mut self, route: Route, body: &Read) -> Result<Arc<Operation>, Refusal> {
         let bytes = match body {
             Read::Whole(bytes) => Some(bytes.as_ref()),
             Read::Stream(_) => None,
         };
-        let account = held.and_then(|h| h.account.as_deref());
         let operation = route
-            .finish(self.parts.uri.query().unwrap_or_default(), bytes, account)
+            .finish(self.parts.uri.query().unwrap_or_default(), bytes, self.account.as_deref())
             .map_err(|e| Refusal::malformed(e.to_string()))?;
         let operation = Arc::new(operation);
         self.operation = Some(operation.clone());
@@ -385,8 +389,33 @@ impl<'a> Exchange<'a> {
     }
 }
 
+/// A person is asked only for what can then be done; without held credentials the refusal comes at once. A no of the
+/// policy's comes first all the same: it is what the agent should read.
+fn worth_asking<T>(effect: Effect, held: Result<T, Refusal>) -> Result<Result<T, Refusal>, Refusal> {
+    match effect {
+        Effect::Hold => held.map(Ok),
+        Effect::Allow | Effect::Deny => Ok(held),
+    }
+}
+
 /// A request body after the reading stage.
 enum Read {
     Whole(Bytes),
     Stream(Incoming),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_asked_to_approve_what_has_no_credentials() {
+        let none = || Err::<(), _>(Refusal::new(ErrorKind::AccessDenied, "no binding"));
+        assert!(worth_asking(Effect::Hold, none()).is_err());
+        assert!(matches!(worth_asking(Effect::Hold, Ok(())), Ok(Ok(()))));
+        // A deny is answered as a deny, and an allow as what it lacks, by what comes after.
+        for effect in [Effect::Allow, Effect::Deny] {
+            assert!(matches!(worth_asking(effect, none()), Ok(Err(_))), "{effect:?}");
+        }
+    }
 }

@@ -42,6 +42,8 @@ pub struct ExchangeRow {
     pub operation: String,
     pub resources: Vec<String>,
     pub region: String,
+    /// Account of the held credentials, where it was known.
+    pub account: Option<String>,
     pub parameters: String,
     pub decision: String,
     pub policies: Vec<String>,
@@ -157,7 +159,7 @@ const SESSIONS: &str = "SELECT s.id, s.name, s.issuer, s.subject, s.uid, s.comma
         AND NOT e.observed) FROM session s";
 
 const EXCHANGE: &str =
-    "id, session, subject, started, pid, exe, host, method, target, action, operation, resources, region, parameters,
+    "id, session, subject, started, pid, exe, host, method, target, action, operation, resources, region, account, parameters,
     decision, policies, reason, observed, status, request_id, bytes_sent, bytes_received, ended, error";
 
 fn session(r: &Row<'_>) -> rusqlite::Result<SessionSummary> {
@@ -191,17 +193,18 @@ fn exchange(r: &Row<'_>) -> rusqlite::Result<ExchangeRow> {
         operation: r.get(10)?,
         resources: lines(r.get(11)?),
         region: r.get(12)?,
-        parameters: r.get(13)?,
-        decision: r.get(14)?,
-        policies: lines(r.get(15)?),
-        reason: r.get(16)?,
-        observed: r.get(17)?,
-        status: r.get(18)?,
-        request_id: r.get(19)?,
-        bytes_sent: r.get(20)?,
-        bytes_received: r.get(21)?,
-        ended: r.get(22)?,
-        error: r.get(23)?,
+        account: r.get(13)?,
+        parameters: r.get(14)?,
+        decision: r.get(15)?,
+        policies: lines(r.get(16)?),
+        reason: r.get(17)?,
+        observed: r.get(18)?,
+        status: r.get(19)?,
+        request_id: r.get(20)?,
+        bytes_sent: r.get(21)?,
+        bytes_received: r.get(22)?,
+        ended: r.get(23)?,
+        error: r.get(24)?,
     })
 }
 

@@ -85,6 +85,7 @@ impl Exchange<'_> {
             Some(operation) => self.event(refusal.event, operation, &refusal.policies),
             None => self.connection.event(refusal.event),
         };
+        event.account.clone_from(&self.account);
         event.reason = Some(reason);
         event.exchange = id.map(|i| i.0);
         self.connection.core.journal.emit(event);
@@ -103,13 +104,7 @@ impl Exchange<'_> {
     }
 
     pub(super) fn event(&self, kind: Kind, operation: &Operation, policies: &[String]) -> Event {
-        Event {
-            policy: (!policies.is_empty()).then(|| policies.join(" ")),
-            action: Some(operation.actions.join(" ")),
-            resource: Some(abridged(&operation.resources)),
-            region: Some(operation.region.clone()),
-            ..self.connection.event(kind)
-        }
+        about(self.connection.event(kind), operation, policies, self.account.as_deref())
     }
 
     pub(super) fn intent(
@@ -135,7 +130,7 @@ impl Exchange<'_> {
             operation: operation.map_or_else(|| "unknown".into(), |o| format!("{}:{}", o.service, o.name)),
             resources: operation.map(|o| o.resources.clone()).unwrap_or_default(),
             region: operation.map(|o| o.region.clone()).or_else(|| c.endpoint.region.clone()).unwrap_or_default(),
-            account: None,
+            account: self.account.clone(),
             parameters: operation.map(|o| self.parameters(o)).unwrap_or_default(),
             decision,
             policies: policies.to_vec(),
@@ -147,6 +142,18 @@ impl Exchange<'_> {
     /// The request's members as JSON, sensitive ones taken out.
     pub(super) fn parameters(&self, operation: &Operation) -> String {
         mask::redact_parameters(&operation.parameters)
+    }
+}
+
+/// An event with what is known of its operation.
+fn about(event: Event, operation: &Operation, policies: &[String], account: Option<&str>) -> Event {
+    Event {
+        policy: (!policies.is_empty()).then(|| policies.join(" ")),
+        action: Some(operation.actions.join(" ")),
+        resource: Some(abridged(&operation.resources)),
+        region: Some(operation.region.clone()),
+        account: account.map(str::to_owned),
+        ..event
     }
 }
 
@@ -164,4 +171,33 @@ fn request_id() -> String {
     let n: u128 = rand::random();
     let h = format!("{:032x}", (n & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62));
     format!("{}-{}-{}-{}-{}", &h[..8], &h[8..12], &h[12..16], &h[16..20], &h[20..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::AccessLevel;
+    use crate::aws::operation::Protocol;
+
+    #[test]
+    fn an_event_names_the_account_that_is_held() {
+        let operation = Operation {
+            service: "s3".into(),
+            name: "GetObject".into(),
+            signing_name: "s3".into(),
+            region: "us-east-1".into(),
+            partition: "aws",
+            protocol: Protocol::RestXml,
+            actions: vec!["s3:GetObject".into()],
+            access: AccessLevel::Read,
+            resources: vec!["a".into(), "b".into()],
+            parameters: serde_json::Map::new(),
+            credentials_in_output: false,
+        };
+        let event = |account| about(Event::default(), &operation, &["p".into()], account).fields();
+        let with = event(Some("111122223333"));
+        assert!(with.contains(&("AWS_ACCOUNT", "111122223333".into())), "{with:?}");
+        assert!(with.contains(&("AWS_RESOURCE", "a and 1 more".into())), "{with:?}");
+        assert!(event(None).iter().all(|(name, _)| *name != "AWS_ACCOUNT"));
+    }
 }
