@@ -22,7 +22,7 @@ mod telling;
 use form::strip_hop_by_hop;
 use refusal::Refusal;
 
-use super::body::{BodyError, Passage, RequestBody, ResponseBody};
+use super::body::{BodyError, Completion, Passage, RequestBody, ResponseBody};
 use super::connection::Connection;
 use super::upstream::UpstreamBody;
 use crate::approval;
@@ -97,9 +97,14 @@ impl<'a> Exchange<'a> {
         let observed = self.enforce(&operation, &decision).await?;
         let held = held?;
         let id = self.record_intent(&operation, &decision, observed).await?;
-        let request = self.sign(&operation, &held, payload, body)?;
-        let response = self.send(request).await?;
-        self.answer(response, &operation, &decision, id).await
+        // An agent that goes away while it waits leaves an outcome, too.
+        let waiting = Completion::new(self.connection.core.store.clone(), id, 0, None, self.passage.clone());
+        let response = match self.sign(&operation, &held, payload, body) {
+            Ok(request) => self.send(request).await,
+            Err(refusal) => Err(refusal),
+        };
+        waiting.give_up();
+        self.answer(response?, &operation, &decision, &held, id).await
     }
 
     // ---- stages ---------------------------------------------------------------------------
@@ -345,6 +350,8 @@ impl<'a> Exchange<'a> {
         strip_hop_by_hop(&mut parts.headers);
         parts.headers.remove(header::EXPECT);
         parts.headers.remove(header::TRANSFER_ENCODING);
+        // Answers have to be readable: some are masked, and none may carry what was signed with.
+        parts.headers.remove(header::ACCEPT_ENCODING);
         sigv4::sign(
             &mut parts,
             &payload,
