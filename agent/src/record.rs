@@ -112,7 +112,7 @@ pub mod testing {
     }
 
     impl Scratch {
-        pub fn new() -> Self {
+        pub fn open() -> Self {
             let store = Store::open(&temporary(), Durability::Process).expect("opens");
             Self { store, session: SessionId::random() }
         }

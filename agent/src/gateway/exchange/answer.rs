@@ -114,7 +114,7 @@ mod tests {
 
     /// What `masked` makes of a body, with the store and the exchange it was for.
     async fn attempt(protocol: Protocol, body: &'static str) -> (testing::Scratch, ExchangeId, Result<(), Refusal>) {
-        let scratch = testing::Scratch::new();
+        let scratch = testing::Scratch::open();
         let id = scratch.store.intent(testing::intent(&scratch.session, 1)).await.expect("written");
         let completion = Completion::new(scratch.store.clone(), id, 200, Some("aws-1".into()), Arc::default());
         let (parts, body) = Response::new(Full::new(Bytes::from(body))).into_parts();
@@ -126,7 +126,7 @@ mod tests {
     async fn an_answer_that_cannot_be_masked_leaves_one_outcome_the_refusal() {
         for (protocol, body) in [(Protocol::RestXml, "<a/>"), (Protocol::Json11, "no JSON")] {
             let (scratch, id, result) = attempt(protocol, body).await;
-            let refusal = result.err().expect("it is not passed on");
+            let refusal = result.expect_err("it is not passed on");
             assert_eq!(refusal.kind, ErrorKind::AccessDenied);
             let detail = refusal.detail.expect("said to the operator");
             assert!(detail.contains("answered 200, request aws-1"), "{detail}");
