@@ -1,5 +1,7 @@
 //! Cgroups, namespaces, privileges, other processes, and the daemon itself.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::json;
 use tollgate_tests::host::{Agent, wait_for};
 
@@ -166,6 +168,28 @@ say(**{{path: attempt(lambda: ask(path)) for path in {sockets:?}}})
             _ => &["EACCES", "ECONNREFUSED"],
         };
         assert!(expected.contains(&outcome), "{path}, there: {there}: {outcome}");
+    }
+    // Not every host has one. This is one as an engine makes it, root's alone, and what keeps agents from it is its mode.
+    let engine = host().work("engine.sock");
+    let _listening = std::os::unix::net::UnixListener::bind(&engine).expect("a socket");
+    let mode = |mode| std::fs::set_permissions(&engine, std::fs::Permissions::from_mode(mode)).expect("its mode");
+    let script = format!(
+        r"
+def ask():
+    s = socket.socket(socket.AF_UNIX)
+    s.connect({:?})
+    s.close()
+plain = attempt(ask)
+assert libc.unshare(0x10000000) == 0
+open('/proc/self/setgroups', 'w').write('deny'); open('/proc/self/uid_map', 'w').write('0 65534 1')
+say(plain=plain, root_of_a_namespace=attempt(ask))
+",
+        text(&engine)
+    );
+    for (bits, outcome) in [(0o660, "EACCES"), (0o666, "ok")] {
+        mode(bits);
+        let found = outcomes(&host().agent("engine"), "-", &script);
+        assert_eq!(found, json!({ "plain": outcome, "root_of_a_namespace": outcome }), "{bits:o}");
     }
 }
 
