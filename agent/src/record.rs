@@ -98,13 +98,33 @@ pub enum RecordError {
     Stopped,
 }
 
+/// What tests of this and other rooms write to a record of their own.
 #[cfg(test)]
-mod tests {
+pub mod testing {
     use super::*;
     use crate::config::Durability;
-    use crate::journal::Event;
 
-    fn intent(session: &SessionId, n: u32) -> Intent {
+    /// A record that goes away with its directory.
+    #[derive(Debug)]
+    pub struct Scratch {
+        pub store: Store,
+        pub session: SessionId,
+    }
+
+    impl Scratch {
+        pub fn new() -> Self {
+            let store = Store::open(&temporary(), Durability::Process).expect("opens");
+            Self { store, session: SessionId::random() }
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(self.store.path().parent().expect("a directory"));
+        }
+    }
+
+    pub fn intent(session: &SessionId, n: u32) -> Intent {
         Intent {
             session: session.clone(),
             issuer: Some("https://i.example".into()),
@@ -128,6 +148,20 @@ mod tests {
         }
     }
 
+    pub fn temporary() -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("tollgate-record-{:016x}", rand::random::<u64>()));
+        std::fs::create_dir(&dir).expect("a directory");
+        dir.join("record.db")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{intent, temporary};
+    use super::*;
+    use crate::config::Durability;
+    use crate::journal::Event;
+
     fn outcome() -> Outcome {
         Outcome {
             status: 200,
@@ -150,12 +184,6 @@ mod tests {
             command: vec!["a".into(), "b".into()],
             started: SystemTime::now(),
         }
-    }
-
-    fn temporary() -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("tollgate-record-{:016x}", rand::random::<u64>()));
-        std::fs::create_dir(&dir).expect("a directory");
-        dir.join("record.db")
     }
 
     #[tokio::test]

@@ -22,6 +22,12 @@ pub struct Args {
     keep: bool,
 }
 
+/// With the AWS CLI, and with curl in its place.
+pub fn both() -> anyhow::Result<()> {
+    run(&Args { curl: false, keep: false })?;
+    run(&Args { curl: true, keep: false })
+}
+
 pub fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(tools::is_root()?, "the demonstration makes namespaces and loads eBPF programs; run this as root");
     tools::programs(&PROGRAMS)?;

@@ -201,7 +201,10 @@ impl Program {
 
     /// A command as a person would type it.
     fn shown(&self, command: &str) -> String {
-        command.replace(&self.aws(""), "aws ")
+        match self {
+            Self::Cli(_) => command.replace(&self.aws(""), "aws "),
+            Self::Curl => command.to_owned(),
+        }
     }
 
     fn steps(&self) -> Vec<Step> {
@@ -228,6 +231,12 @@ impl Program {
                     self.aws("ec2 run-instances --image-id ami-0abcdef1234567890 --instance-type p5.48xlarge"),
                     true,
                     Expect::Fails(&["no-instances", "not start instances"]),
+                ),
+                step(
+                    "A secret is asked for. Denied: it never reaches the agent",
+                    self.aws("secretsmanager get-secret-value --secret-id demo/database"),
+                    true,
+                    Expect::Fails(&["no-secrets", "do not read secrets"]),
                 ),
                 step(
                     "The same program outside of the session: no credentials come to it, nothing is captured",
@@ -260,6 +269,14 @@ impl Program {
                     "signed ec2 https://ec2.us-east-1.amazonaws.com/ -d 'Action=RunInstances&Version=2016-11-15&ImageId=ami-0abcdef1234567890&InstanceType=p5.48xlarge&MinCount=1&MaxCount=1'".into(),
                     true,
                     Expect::Fails(&["no-instances", "not start instances"]),
+                ),
+                step(
+                    "A secret is asked for. Denied: it never reaches the agent",
+                    "signed secretsmanager -H 'X-Amz-Target: secretsmanager.GetSecretValue' -H 'Content-Type: application/x-amz-json-1.1' \
+                     https://secretsmanager.us-east-1.amazonaws.com/ -d '{\"SecretId\":\"demo/database\"}'"
+                        .into(),
+                    true,
+                    Expect::Fails(&["no-secrets", "do not read secrets"]),
                 ),
                 step(
                     "Outside of the session there is no metadata service, and nothing is captured",

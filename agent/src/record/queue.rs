@@ -14,9 +14,9 @@ const BATCH: usize = 512;
 const LIMIT: usize = 1 << 16;
 /// How long a write that nobody waits for may stay in memory alone.
 const LINGER: Duration = Duration::from_millis(20);
-/// How long the first of several is kept waiting for the others. About what a sync to a fast disk takes, so that it
-/// costs little where it gains nothing; with one exchange at a time nobody is ever kept.
-const GATHER: Duration = Duration::from_micros(250);
+/// How long the first of several is kept waiting for the others: a few syncs to a fast disk, which cost as much CPU as a
+/// dozen exchanges each. With one exchange at a time nobody is ever kept.
+const GATHER: Duration = Duration::from_micros(500);
 /// Every so many batches one more write is hoped for than came last time.
 const PROBE: u32 = 16;
 
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn the_first_of_several_is_kept_for_the_others_and_a_lone_one_is_not() {
         let queue = Queue::new();
-        let mut take = |n: u32| {
+        let take = |n: u32| {
             (0..n).for_each(|n| queue.push_urgent(n).expect("room"));
             let (mut batch, began) = (Vec::new(), Instant::now());
             assert!(queue.take(&mut batch));

@@ -78,7 +78,7 @@ pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, Re
         Durability::Process => "NORMAL",
     };
     connection
-        .execute_batch(&format!("PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA busy_timeout = 5000; PRAGMA wal_autocheckpoint = 2000; PRAGMA cache_size = -1024;"))
+        .execute_batch(&format!("PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA busy_timeout = 5000; PRAGMA wal_autocheckpoint = 2000; PRAGMA cache_size = -256;"))
         .map_err(|e| failed(e.to_string()))?;
     let taken: i64 =
         connection.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(|e| failed(e.to_string()))?;

@@ -33,6 +33,7 @@ struct State {
 struct Endpoint {
     port: u16,
     /// The one that was used last is at the end.
+    #[expect(clippy::vec_box, reason = "links move between pool and exchanges; a pointer moves for less than they do")]
     idle: Vec<Box<Link>>,
     /// And when it was used last.
     shared: Option<(Sender, Instant)>,
