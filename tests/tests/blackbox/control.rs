@@ -157,6 +157,9 @@ fn malformed_control_requests_get_a_clear_error() {
     ] {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(text), "{text}: {answer}");
     }
+    for told in ["malformed request on the control socket, from user 0", "the request is not what was expected"] {
+        host.event("refused", told);
+    }
     // A command that is empty, or that there is not, opens no session that stays.
     let home = host.work("home");
     std::fs::create_dir(&home).expect("a home");

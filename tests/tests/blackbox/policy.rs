@@ -80,7 +80,7 @@ fn a_denial_is_an_exception_of_its_own_name_in_javascript() {
     let script = host.dir().join("clients/js/denied.mjs");
     let text = agent.run(&["node", script.to_str().expect("UTF-8")]).ok();
     let lines: Vec<[Option<String>; 3]> = text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
-    assert_eq!(lines.len(), 6, "{text}");
+    assert_eq!(lines.len(), 8, "{text}");
     for [protocol, name, message] in lines.map_each() {
         assert_eq!(name, code(&protocol), "{protocol}: {message}");
         is_ours(&message, &agent, "");
