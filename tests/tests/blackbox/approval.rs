@@ -63,6 +63,12 @@ fn a_request_waits_until_a_person_outside_answers() {
     assert!(running.is_running(), "it did not wait");
     assert_eq!(upstream(&host), before, "something was sent before anybody answered");
 
+    // Nor may what its user runs outside.
+    let outside = host.outsider("accomplice").run(&["tollgate", "--socket", &socket, "approvals", "approve", id]);
+    let text = outside.failed();
+    assert!(text.contains("one of your own user's"), "{text}");
+    assert!(running.is_running(), "its own user let it through");
+
     let said = host.tollgate(&["approvals", "approve", id]).ok();
     assert!(said.contains(id), "{said}");
     let text = running.wait(BUDGET).ok();
