@@ -110,7 +110,7 @@ type Refusal = (String, &'static str);
 
 async fn start(core: &Arc<Core>, peer: Peer, asked: RunRequest) -> Result<Started, Refusal> {
     let config = core.config.load_full();
-    let streams = Streams::of(peer).map_err(|e| {
+    let streams = Streams::of(&peer).map_err(|e| {
         let check = match &e {
             StreamError::Take(_) => "the daemon needs CAP_SYS_PTRACE",
             _ => "the command was not started",
@@ -119,6 +119,9 @@ async fn start(core: &Arc<Core>, peer: Peer, asked: RunRequest) -> Result<Starte
     })?;
     let groups = sys::peer::groups(peer.pid)
         .map_err(|e| (format!("cannot read the caller's groups: {e}"), "the caller may have ended"))?;
+    if !peer.process.is_running() {
+        return Err(("the caller has ended".into(), "the command was not started"));
+    }
     let id = SessionId::random();
     let token = match (&asked.token_file, &asked.token) {
         (Some(path), _) => Some(
