@@ -33,6 +33,9 @@ use crate::{credential, mask, sys, trust};
 /// How long a command may go on after its caller has gone, and a process after its command.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Most processes and threads of one session; an eighth of the places in the kernel's table of governed processes.
+const MAX_PROCESSES: u32 = 4096;
+
 /// What `tollgate run` sends.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct RunRequest {
@@ -138,6 +141,7 @@ async fn start(core: &Arc<Core>, peer: Peer, asked: RunRequest) -> Result<Starte
             "check `capture.slice` and `capture.cgroup_root`",
         )
     })?;
+    limit_processes(core.capture.cgroup_mount(), &cgroup);
     let dir = config.runtime_dir.join("sessions").join(id.as_str());
     let argv: Vec<String> = asked.argv.iter().map(|a| a.to_string_lossy().into_owned()).collect();
     let ask = Ask {
@@ -221,6 +225,17 @@ fn spawn(
     Ok((child, prepared.points))
 }
 
+/// Keeps one session from filling the kernel's table of governed processes, after which no session could fork.
+fn limit_processes(mount: PathBuf, cgroup: &Path) {
+    static TOLD: std::sync::Once = std::sync::Once::new();
+    let why = match sys::cgroup::limit_processes(&mount, cgroup, MAX_PROCESSES) {
+        Ok(true) => return,
+        Ok(false) => "the slice's cgroup has no pids controller".to_owned(),
+        Err(e) => e.to_string(),
+    };
+    TOLD.call_once(|| tracing::warn!("sessions have no limit on their processes: {why}; enable `pids` for the slice"));
+}
+
 /// Waits for the command, tells the caller, and takes everything down.
 async fn follow(
     core: Arc<Core>,
@@ -235,16 +250,18 @@ async fn follow(
             hang_up(&mut started.child).await;
             None
         }
-        state = session.closed() => {
+        _ = session.closed() => {
             hang_up(&mut started.child).await;
-            (state == State::Revoked).then_some(RunAnswer::Revoked)
+            None
         }
     };
+    // Revoking kills, so that the command's end may be what was noticed first.
+    let answer = if session.state() == State::Revoked { Some(RunAnswer::Revoked) } else { answer };
     core.leaders.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&session.id);
     // What the command left running belongs to the session and ends with it.
     let cgroup = session.cgroup.clone();
     let removed = tokio::task::spawn_blocking(move || {
-        let _ = sys::cgroup::kill(&cgroup);
+        let _ = sys::cgroup::end(&cgroup, GRACE);
         sys::cgroup::remove(&cgroup, GRACE)
     })
     .await;

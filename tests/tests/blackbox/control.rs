@@ -180,6 +180,27 @@ fn a_revoked_session_is_cut_off_at_once() {
     assert!(host.tollgate(&["sessions", "revoke", &id]).failed().contains("there is no open session"));
 }
 
+/// Its tag goes when it is closed; what ran under it must be gone by then, and not when it pleases.
+#[test]
+fn a_revoked_session_has_no_processes_left_when_the_answer_comes() {
+    let host = Host::shared();
+    let agent = host.agent("stubborn");
+    let pids = host.work("pids");
+    let script = format!(
+        "trap '' HUP TERM; setsid sleep 300 & echo $! > {0}.new; echo $$ >> {0}.new; mv {0}.new {0}; while :; do sleep 1; done",
+        pids.display()
+    );
+    let running = agent.start(&["sh", "-c", &script]);
+    wait_for("the command", || pids.exists().then_some(()));
+    let pids = std::fs::read_to_string(&pids).expect("two numbers");
+    let alive = || pids.lines().filter(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok()).count();
+    assert_eq!(alive(), 2, "{pids}");
+    host.tollgate(&["sessions", "revoke", agent.timeline().id()]).ok();
+    assert_eq!(alive(), 0, "{pids}");
+    let text = running.wait(BUDGET).failed();
+    assert!(text.contains("the session was revoked"), "{text}");
+}
+
 /// A governed process connects and ends; somebody who is not governed gets its number before the daemon looks.
 #[test]
 fn a_connection_is_not_taken_for_that_of_whoever_has_its_process_number_next() {
