@@ -16,3 +16,4 @@ mod record;
 mod run;
 mod service;
 mod splice;
+mod trust;
