@@ -90,7 +90,7 @@ mod tests {
         let mut files = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: the structure is of the kernel's layout, and outlives the call.
         assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut files) }, 0);
-        let listed = own.iter().find(|l| l.resource == libc::RLIMIT_NOFILE as u32).expect("listed");
+        let listed = own.iter().find(|l| l.resource == libc::RLIMIT_NOFILE).expect("listed");
         assert_eq!((listed.soft, listed.hard), (files.rlim_cur, files.rlim_max));
         assert_eq!(parse("Max open files 1 2 files\n"), None);
     }

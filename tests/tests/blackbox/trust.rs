@@ -25,11 +25,14 @@ fn link(to: &Path, at: &Path) {
     as_nobodys(at);
 }
 
-/// A directory of root's that nobody else may enter, with a secret in it that anybody might read.
+/// A directory of root's that anybody might read, with a secret in it, below one that nobody else may enter.
 fn private(host: &Host) -> PathBuf {
-    let dir = host.work("private");
-    fs::create_dir(&dir).expect("a directory");
-    fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).expect("its mode");
+    let outer = host.work("private");
+    let dir = outer.join("open");
+    for (dir, mode) in [(&outer, 0o700), (&dir, 0o755)] {
+        fs::create_dir(dir).expect("a directory");
+        fs::set_permissions(dir, fs::Permissions::from_mode(mode)).expect("its mode");
+    }
     fs::write(dir.join("secret"), "ROOTS-OWN-SECRET").expect("a file");
     dir
 }
@@ -128,13 +131,13 @@ fn a_link_below_it_leads_nowhere_not_even_in_the_last_moment() {
     // A directory while the daemon looks, a link when it is bound.
     let (ready, stop) = (host.work("ready"), host.work("stop"));
     let swap = format!(
-        "import os\n\
+        "import ctypes, os\n\
          aws, private, stop = '{}', '{}', '{}'\n\
          os.unlink(aws + '/sso'); os.mkdir(aws + '/sso'); os.symlink(private, aws + '/x')\n\
+         sso, x, exchange = f'{{aws}}/sso'.encode(), f'{{aws}}/x'.encode(), ctypes.CDLL(None).renameat2\n\
          open('{}', 'w')\n\
          while not os.path.exists(stop):\n\
-        \x20   for a, b in (('sso', 'y'), ('x', 'sso'), ('sso', 'x'), ('y', 'sso')):\n\
-        \x20       os.rename(f'{{aws}}/{{a}}', f'{{aws}}/{{b}}')\n",
+        \x20   assert exchange(-100, sso, -100, x, 2) == 0\n",
         aws.display(),
         private.display(),
         stop.display(),
@@ -142,7 +145,7 @@ fn a_link_below_it_leads_nowhere_not_even_in_the_last_moment() {
     );
     let racing = host.outsider("racing").start(&["python3", "-c", &swap]);
     wait_for("the racing process", || ready.exists().then_some(()));
-    for _ in 0..12 {
+    for _ in 0..20 {
         let text = show(&agent).text();
         assert!(!text.contains("ROOTS-OWN-SECRET"), "{text}");
         is_roots(&private);
