@@ -29,6 +29,7 @@ pub use run::{Leaders, RunAnswer, RunRequest};
 
 use crate::daemon::Core;
 use crate::journal::{Event, Kind};
+use crate::sys::peer::Process;
 
 /// A response body of the control socket.
 pub type Body = BoxBody<Bytes, std::convert::Infallible>;
@@ -48,9 +49,11 @@ pub enum ControlError {
 }
 
 /// Who asks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Peer {
+    /// Means the one that connected as long as [`Peer::process`] runs.
     pub pid: u32,
+    pub process: Arc<Process>,
     pub uid: u32,
     pub gid: u32,
 }
@@ -92,13 +95,15 @@ pub async fn serve(listener: UnixListener, core: Arc<Core>, mut stop: watch::Rec
             },
             () = crate::gateway::stopped(&mut stop) => return,
         };
-        tokio::spawn(connection(stream, core.clone()));
+        // At once: the later, the more could have happened to the process's number.
+        let who = identify(&stream);
+        tokio::spawn(connection(stream, who, core.clone()));
     }
 }
 
-async fn connection(stream: UnixStream, core: Arc<Core>) {
-    let verdict = admit(&stream, &core);
-    let (journal, peer) = (core.clone(), verdict.as_ref().ok().copied());
+async fn connection(stream: UnixStream, who: Result<Peer, String>, core: Arc<Core>) {
+    let verdict = who.and_then(|peer| admit(peer, &core));
+    let (journal, peer) = (core.clone(), verdict.as_ref().ok().map(|p| (p.pid, p.uid)));
     let service = service_fn(move |request: Request<Incoming>| {
         let (core, verdict) = (core.clone(), verdict.clone());
         async move {
@@ -123,22 +128,28 @@ async fn connection(stream: UnixStream, core: Arc<Core>) {
     }
 }
 
-/// What the journal has of a request that could not be read.
-fn malformed(peer: Option<Peer>, why: &str) -> Event {
-    let who = peer.map_or_else(|| "somebody who may not ask".into(), |p| format!("user {}", p.uid));
+/// What the journal has of a request that could not be read; `from` are process and user.
+fn malformed(from: Option<(u32, u32)>, why: &str) -> Event {
+    let who = from.map_or_else(|| "somebody who may not ask".into(), |(_, uid)| format!("user {uid}"));
     Event {
         kind: Kind::Refused,
-        pid: peer.map(|p| p.pid),
+        pid: from.map(|(pid, _)| pid),
         reason: Some(format!("malformed request on the control socket, from {who}: {why}")),
         ..Event::default()
     }
 }
 
-/// Who is at the other end, if they may ask at all.
-fn admit(stream: &UnixStream, core: &Core) -> Result<Peer, String> {
+/// Who is at the other end.
+fn identify(stream: &UnixStream) -> Result<Peer, String> {
     let cred = stream.peer_cred().map_err(|e| format!("cannot tell who is asking: {e}"))?;
     let pid = cred.pid().and_then(|p| u32::try_from(p).ok()).ok_or("cannot tell which process is asking")?;
-    let peer = Peer { pid, uid: cred.uid(), gid: cred.gid() };
+    let process = Process::of(stream, pid).map_err(|e| format!("cannot tell which process is asking: {e}"))?;
+    Ok(Peer { pid, process: Arc::new(process), uid: cred.uid(), gid: cred.gid() })
+}
+
+/// Whether they may ask at all.
+fn admit(peer: Peer, core: &Core) -> Result<Peer, String> {
+    let pid = peer.pid;
     // An error means that it cannot be told, which counts as yes.
     if core.capture.is_tagged(pid).unwrap_or(true) {
         core.journal.emit(Event {
@@ -157,13 +168,18 @@ fn admit(stream: &UnixStream, core: &Core) -> Result<Peer, String> {
         return Err("governed processes may not use the control socket".into());
     }
     let own = nix::unistd::geteuid().as_raw();
-    if peer.uid == 0 || peer.uid == own || in_group(core, peer) {
+    let admitted = peer.uid == 0 || peer.uid == own || in_group(core, &peer);
+    // After all that was asked by its number, which may be another process's by now.
+    if !peer.process.is_running() {
+        return Err("the process that connected has ended, so what it was cannot be told".into());
+    }
+    if admitted {
         return Ok(peer);
     }
     Err(format!("user {} may not use the control socket", peer.uid))
 }
 
-fn in_group(core: &Core, peer: Peer) -> bool {
+fn in_group(core: &Core, peer: &Peer) -> bool {
     let config = core.config.load();
     let Some(name) = &config.control.group else { return false };
     let Ok(Some(group)) = nix::unistd::Group::from_name(name) else { return false };
@@ -188,11 +204,11 @@ pub(crate) fn error(status: StatusCode, error: &str, check: &str) -> Response<Bo
 /// A request's body as JSON. What is none is answered, and told.
 pub(crate) async fn body<T: serde::de::DeserializeOwned>(
     core: &Core,
-    peer: Peer,
+    peer: &Peer,
     request: Request<Incoming>,
 ) -> Result<T, Response<Body>> {
     read_body(request.into_body()).await.map_err(|(status, why, check)| {
-        core.journal.emit(malformed(Some(peer), &why));
+        core.journal.emit(malformed(Some((peer.pid, peer.uid)), &why));
         error(status, &why, check)
     })
 }
@@ -240,7 +256,7 @@ mod tests {
             StreamBody::new(futures_util::stream::iter([Err::<http_body::Frame<Bytes>, _>(io::Error::other("gone"))]));
         let (status, why, _) = read_body::<Vec<u8>, _>(broken).await.expect_err("broken off");
         assert_eq!(status, StatusCode::BAD_REQUEST);
-        let event = malformed(Some(Peer { pid: 7, uid: 5, gid: 5 }), &why);
+        let event = malformed(Some((7, 5)), &why);
         assert_eq!((event.kind, event.pid), (Kind::Refused, Some(7)));
         assert_eq!(
             event.reason.as_deref(),

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 pub use child::launch;
 
+use crate::sys::limits::Limit;
 use crate::trust::Bind;
 
 /// What the launcher is to do; written for it by the daemon, readable by root alone.
@@ -29,6 +30,8 @@ pub struct Spec {
     /// The session's cgroup directory.
     pub cgroup: PathBuf,
     pub binds: Vec<Bind>,
+    /// The caller's resource limits.
+    pub limits: Vec<Limit>,
 }
 
 /// Exit code when the launcher itself fails, or the command cannot be executed; shells use the same.

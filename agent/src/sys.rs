@@ -6,7 +6,9 @@
 pub mod bpf;
 pub mod cgroup;
 pub mod inherited;
+pub mod limits;
 pub mod memory;
 pub mod netns;
 pub mod peer;
 pub mod process;
+pub mod rights;

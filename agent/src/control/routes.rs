@@ -48,7 +48,7 @@ pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incomi
         (&Method::GET, ["v1", "events"]) => match filter(&query) {
             Ok(filter) => read(core, move |r| r.events(&filter)).await,
             Err(why) => {
-                core.journal.emit(super::malformed(Some(peer), &why));
+                core.journal.emit(super::malformed(Some((peer.pid, peer.uid)), &why));
                 error(StatusCode::BAD_REQUEST, &why, "give a whole number")
             }
         },
@@ -64,7 +64,7 @@ pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incomi
         (&Method::GET, ["v1", "approvals"]) => answer_json(StatusCode::OK, &core.approvals.pending()),
         (&Method::POST, ["v1", "approvals", id, verb @ ("approve" | "deny")]) => {
             let vote = Vote { approve: *verb == "approve", uid: peer.uid };
-            if own(core, id, peer) {
+            if own(core, id, &peer) {
                 return error(
                     StatusCode::FORBIDDEN,
                     "the request is one of your own user's, which somebody else has to answer",
@@ -97,7 +97,7 @@ pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incomi
 
 /// Whether a request that waits is of a session of the peer's own user: an agent can have its user's other processes
 /// answer for it. Root is nobody's agent.
-fn own(core: &Core, id: &str, peer: Peer) -> bool {
+fn own(core: &Core, id: &str, peer: &Peer) -> bool {
     let waiting = core.approvals.pending().into_iter().find(|p| p.id == id);
     let session = waiting.and_then(|p| core.sessions.by_id(&SessionId::parse(&p.session)?));
     peer.uid != 0 && session.is_some_and(|s| s.uid == peer.uid)

@@ -28,10 +28,15 @@ use crate::daemon::{Ask, Core};
 use crate::identity::{Caller, TokenSource};
 use crate::launch::Spec;
 use crate::session::{Session, SessionId, State};
+use crate::sys::limits::Limit;
+use crate::sys::rights::Rights;
 use crate::{credential, mask, sys, trust};
 
 /// How long a command may go on after its caller has gone, and a process after its command.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Most processes and threads of one session; an eighth of the places in the kernel's table of governed processes.
+const MAX_PROCESSES: u32 = 4096;
 
 /// What `tollgate run` sends.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
@@ -57,7 +62,7 @@ pub enum RunAnswer {
 }
 
 pub(super) async fn run(core: &Arc<Core>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
-    let asked: RunRequest = match body(core, peer, request).await {
+    let asked: RunRequest = match body(core, &peer, request).await {
         Ok(asked) => asked,
         Err(response) => return response,
     };
@@ -110,7 +115,7 @@ type Refusal = (String, &'static str);
 
 async fn start(core: &Arc<Core>, peer: Peer, asked: RunRequest) -> Result<Started, Refusal> {
     let config = core.config.load_full();
-    let streams = Streams::of(peer).map_err(|e| {
+    let streams = Streams::of(&peer).map_err(|e| {
         let check = match &e {
             StreamError::Take(_) => "the daemon needs CAP_SYS_PTRACE",
             _ => "the command was not started",
@@ -119,6 +124,11 @@ async fn start(core: &Arc<Core>, peer: Peer, asked: RunRequest) -> Result<Starte
     })?;
     let groups = sys::peer::groups(peer.pid)
         .map_err(|e| (format!("cannot read the caller's groups: {e}"), "the caller may have ended"))?;
+    let limits = sys::limits::of(peer.pid)
+        .map_err(|e| (format!("cannot read the caller's resource limits: {e}"), "the caller may have ended"))?;
+    if !peer.process.is_running() {
+        return Err(("the caller has ended".into(), "the command was not started"));
+    }
     let id = SessionId::random();
     let token = match (&asked.token_file, &asked.token) {
         (Some(path), _) => Some(
@@ -135,6 +145,7 @@ async fn start(core: &Arc<Core>, peer: Peer, asked: RunRequest) -> Result<Starte
             "check `capture.slice` and `capture.cgroup_root`",
         )
     })?;
+    limit_processes(core.capture.cgroup_mount(), &cgroup);
     let dir = config.runtime_dir.join("sessions").join(id.as_str());
     let argv: Vec<String> = asked.argv.iter().map(|a| a.to_string_lossy().into_owned()).collect();
     let ask = Ask {
@@ -149,7 +160,8 @@ async fn start(core: &Arc<Core>, peer: Peer, asked: RunRequest) -> Result<Starte
         let _ = sys::cgroup::remove(&cgroup, Duration::ZERO);
         (e.to_string(), "the command was not started")
     })?;
-    match spawn(core, peer, asked, groups, &session, &dir, streams) {
+    let rights = Rights { uid: peer.uid, gid: peer.gid, groups };
+    match spawn(core, asked, rights, limits, &session, &dir, streams).await {
         Ok((child, points)) => {
             if let Some(pid) = child.id().and_then(|p| i32::try_from(p).ok()) {
                 core.leaders.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id, Pid::from_raw(pid));
@@ -165,37 +177,44 @@ async fn start(core: &Arc<Core>, peer: Peer, asked: RunRequest) -> Result<Starte
     }
 }
 
-fn spawn(
+async fn spawn(
     core: &Core,
-    peer: Peer,
     asked: RunRequest,
-    groups: Vec<u32>,
+    rights: Rights,
+    limits: Vec<Limit>,
     session: &Session,
     dir: &Path,
     streams: Streams,
 ) -> Result<(Child, Vec<trust::MountPoint>), Refusal> {
     let io = |what: &'static str| move |e: io::Error| (format!("cannot {what}: {e}"), "check `runtime_dir`");
     std::fs::DirBuilder::new().recursive(true).mode(0o711).create(dir).map_err(io("make the session's directory"))?;
-    let home = home(&asked.env, peer.uid);
-    let prepared = trust::prepare(&trust::Facts {
-        dir,
-        home: home.as_deref(),
-        uid: peer.uid,
-        gid: peer.gid,
-        region: &core.config.load().defaults.region,
-        root_pem: core.authority.root_pem(),
+    let home = home(&asked.env, rights.uid);
+    let (region, root_pem) = (core.config.load().defaults.region.clone(), core.authority.root_pem().to_owned());
+    let (own, for_whom) = (dir.to_owned(), rights.clone());
+    // Files are read and copied, and the caller's may be slow.
+    let prepared = tokio::task::spawn_blocking(move || {
+        trust::prepare(&trust::Facts {
+            dir: &own,
+            home: home.as_deref(),
+            rights: &for_whom,
+            region: &region,
+            root_pem: &root_pem,
+        })
     })
+    .await
+    .map_err(|e| (format!("cannot prepare the session's files: {e}"), "see the daemon's journal"))?
     .map_err(|e| (e.to_string(), "the command was not started"))?;
     let spec = Spec {
         argv: asked.argv,
         env: asked.env,
         cwd: asked.cwd,
         umask: asked.umask,
-        uid: peer.uid,
-        gid: peer.gid,
-        groups,
+        uid: rights.uid,
+        gid: rights.gid,
+        groups: rights.groups,
         cgroup: session.cgroup.clone(),
         binds: prepared.binds,
+        limits,
     };
     let path = dir.join("launch.json");
     let file = std::fs::OpenOptions::new()
@@ -218,6 +237,17 @@ fn spawn(
     Ok((child, prepared.points))
 }
 
+/// Keeps one session from filling the kernel's table of governed processes, after which no session could fork.
+fn limit_processes(mount: PathBuf, cgroup: &Path) {
+    static TOLD: std::sync::Once = std::sync::Once::new();
+    let why = match sys::cgroup::limit_processes(&mount, cgroup, MAX_PROCESSES) {
+        Ok(true) => return,
+        Ok(false) => "the slice's cgroup has no pids controller".to_owned(),
+        Err(e) => e.to_string(),
+    };
+    TOLD.call_once(|| tracing::warn!("sessions have no limit on their processes: {why}; enable `pids` for the slice"));
+}
+
 /// Waits for the command, tells the caller, and takes everything down.
 async fn follow(
     core: Arc<Core>,
@@ -232,16 +262,18 @@ async fn follow(
             hang_up(&mut started.child).await;
             None
         }
-        state = session.closed() => {
+        _ = session.closed() => {
             hang_up(&mut started.child).await;
-            (state == State::Revoked).then_some(RunAnswer::Revoked)
+            None
         }
     };
+    // Revoking kills, so that the command's end may be what was noticed first.
+    let answer = if session.state() == State::Revoked { Some(RunAnswer::Revoked) } else { answer };
     core.leaders.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&session.id);
     // What the command left running belongs to the session and ends with it.
     let cgroup = session.cgroup.clone();
     let removed = tokio::task::spawn_blocking(move || {
-        let _ = sys::cgroup::kill(&cgroup);
+        let _ = sys::cgroup::end(&cgroup, GRACE);
         sys::cgroup::remove(&cgroup, GRACE)
     })
     .await;
@@ -249,8 +281,13 @@ async fn follow(
         tracing::warn!("the cgroup of session {} could not be removed: {e}", session.id);
     }
     core.close_session(&session.id, State::Ended).await;
-    drop(started.points);
-    if let Err(e) = std::fs::remove_dir_all(&started.dir) {
+    let (points, dir) = (started.points, started.dir);
+    let removed = tokio::task::spawn_blocking(move || {
+        points.into_iter().for_each(trust::MountPoint::release);
+        std::fs::remove_dir_all(&dir)
+    })
+    .await;
+    if let Ok(Err(e)) = removed {
         tracing::warn!("the directory of session {} could not be removed: {e}", session.id);
     }
     if let Some(answer) = answer {
@@ -283,6 +320,6 @@ async fn tell(lines: &mpsc::Sender<Result<Frame<Bytes>, std::convert::Infallible
 
 fn home(env: &[(OsString, OsString)], uid: u32) -> Option<PathBuf> {
     let set = env.iter().find(|(k, _)| k == "HOME").map(|(_, v)| PathBuf::from(v)).filter(|h| h.is_absolute());
+    // Whether it is there, the caller's own rights tell; see `trust`.
     set.or_else(|| nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten().map(|u| u.dir))
-        .filter(|h| h.is_dir())
 }

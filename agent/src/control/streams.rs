@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname, getsockopt, sockopt};
 
 use super::Peer;
-use crate::sys::process::{pidfd_getfd, pidfd_open};
+use crate::sys::process::pidfd_getfd;
 
 const NAMES: [&str; 3] = ["standard input", "standard output", "standard error"];
 
@@ -29,10 +29,9 @@ pub(super) enum StreamError {
 pub(super) struct Streams(pub [OwnedFd; 3]);
 
 impl Streams {
-    pub fn of(peer: Peer) -> Result<Self, StreamError> {
-        let process = pidfd_open(peer.pid)?;
+    pub fn of(peer: &Peer) -> Result<Self, StreamError> {
         let take = |n: i32, name: &'static str| {
-            let stream = match pidfd_getfd(&process, n) {
+            let stream = match pidfd_getfd(&*peer.process, n) {
                 // A closed stream stays as good as closed.
                 Err(e) if e.raw_os_error() == Some(nix::libc::EBADF) => {
                     std::fs::File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from)

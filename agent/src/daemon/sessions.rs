@@ -18,6 +18,9 @@ use crate::sys;
 /// How long a placeholder lives; it is replaced after half of that, so the SDKs never see a gap.
 const PLACEHOLDER_LIFE: Duration = Duration::from_secs(6 * 3600);
 
+/// How long killed processes may take to be gone.
+const PROCESSES_END: Duration = Duration::from_secs(5);
+
 /// What a session is asked for with.
 #[derive(Debug)]
 pub struct Ask {
@@ -87,16 +90,24 @@ impl Core {
         Ok(session)
     }
 
-    /// Ends or revokes a session: its connections are cut, its placeholders die, its tag goes.
-    /// `false` if it was not open.
+    /// Ends or revokes a session: its connections are cut, its placeholders die, its processes with them, and last its
+    /// tag goes. `false` if it was not open.
     pub async fn close_session(&self, id: &SessionId, to: State) -> bool {
         let Some(session) = self.sessions.close(id, to) else { return false };
         self.placeholders.revoke(id);
         if let Err(e) = self.store.end_session(id.clone(), to.as_str(), SystemTime::now()).await {
             tracing::error!("the end of session {id} could not be recorded: {e}");
         }
-        if let Err(e) = tokio::task::block_in_place(|| self.capture.untag(session.tag)) {
-            tracing::warn!("the tag of session {id} could not be taken away: {e}");
+        // A process that outlived the tag might be governed by nobody.
+        let cgroup = session.cgroup.clone();
+        let ended = tokio::task::spawn_blocking(move || sys::cgroup::end(&cgroup, PROCESSES_END)).await;
+        match ended.map_err(std::io::Error::other).and_then(|ended| ended) {
+            Ok(()) => {
+                if let Err(e) = tokio::task::block_in_place(|| self.capture.untag(session.tag)) {
+                    tracing::warn!("the tag of session {id} could not be taken away: {e}");
+                }
+            }
+            Err(e) => tracing::warn!("the tag of session {id} stays until the daemon starts anew: {e}"),
         }
         self.tell_session(&session, Kind::SessionEnded, Some(to.as_str().to_owned()));
         true

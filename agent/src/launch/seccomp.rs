@@ -36,8 +36,16 @@ pub fn apply() -> Result<(), seccompiler::Error> {
     install(RINGS.iter().map(|call| (*call, Vec::new())).collect(), libc::EPERM)
 }
 
+/// Numbers of the x32 calls are of the same architecture, and differ by this bit (`__X32_SYSCALL_BIT`). Kernels that are
+/// built for them do the same for both.
+const X32: libc::c_long = 0x4000_0000;
+
 /// Answers the calls that a rule matches with `errno`. A program of another architecture is killed.
-fn install(rules: BTreeMap<libc::c_long, Vec<SeccompRule>>, errno: libc::c_int) -> Result<(), seccompiler::Error> {
+fn install(mut rules: BTreeMap<libc::c_long, Vec<SeccompRule>>, errno: libc::c_int) -> Result<(), seccompiler::Error> {
+    if cfg!(target_arch = "x86_64") {
+        let twins: Vec<_> = rules.iter().map(|(call, rules)| (call | X32, rules.clone())).collect();
+        rules.extend(twins);
+    }
     let filter = SeccompFilter::new(
         rules,
         SeccompAction::Allow,

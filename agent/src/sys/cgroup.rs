@@ -85,6 +85,60 @@ pub fn kill(dir: &Path) -> io::Result<()> {
     std::fs::write(dir.join("cgroup.kill"), "1")
 }
 
+/// Kills every process in the cgroup and below it, and waits until none is left; at most for `patience`.
+pub fn end(dir: &Path, patience: Duration) -> io::Result<()> {
+    let deadline = Instant::now() + patience;
+    loop {
+        if kill(dir).is_err() {
+            // Before 5.14: one by one, until those forked meanwhile are dead too.
+            let pids = subtree(dir)?.iter().flat_map(|d| processes(d).unwrap_or_default()).collect::<Vec<_>>();
+            // 0 is how one of an outer pid namespace is listed, and would mean this process's own group.
+            for pid in pids.into_iter().filter_map(|p| i32::try_from(p).ok()).filter(|p| *p > 0) {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            }
+        }
+        if !is_populated(dir)? {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "some of its processes do not die"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether there is a live process in the cgroup or below it; one that is gone has none.
+fn is_populated(dir: &Path) -> io::Result<bool> {
+    match std::fs::read_to_string(dir.join("cgroup.events")) {
+        Ok(text) => Ok(text.lines().any(|line| line == "populated 1")),
+        Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(nix::libc::ENODEV) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Lets at most `most` processes and threads be in the cgroup and below it; `false` if the hierarchy gives no such
+/// control. Enables it on the way, except in the root, which is the service manager's.
+pub fn limit_processes(mount: &Path, dir: &Path, most: u32) -> io::Result<bool> {
+    let has = |dir: &Path, file: &str| {
+        std::fs::read_to_string(dir.join(file)).is_ok_and(|text| text.split_whitespace().any(|word| word == "pids"))
+    };
+    let mut parents: Vec<&Path> = dir.ancestors().skip(1).take_while(|d| *d != mount).collect();
+    parents.reverse();
+    for parent in parents {
+        if !has(parent, "cgroup.controllers") {
+            return Ok(false);
+        }
+        if !has(parent, "cgroup.subtree_control") {
+            std::fs::write(parent.join("cgroup.subtree_control"), "+pids")?;
+        }
+    }
+    if !has(dir, "cgroup.controllers") {
+        return Ok(false);
+    }
+    std::fs::write(dir.join("pids.max"), most.to_string())?;
+    Ok(true)
+}
+
 /// Removes the cgroup and those below it, once they are empty; waits at most `patience` for that. One that is gone is fine.
 pub fn remove(dir: &Path, patience: Duration) -> io::Result<()> {
     let deadline = Instant::now() + patience;
@@ -142,6 +196,26 @@ mod tests {
         assert_eq!(depth(mount, Path::new("/cg/a/b")), Some(2));
         assert_eq!(depth(mount, Path::new("/cg/a/../../etc")), None);
         assert_eq!(depth(mount, Path::new("/other")), None);
+    }
+
+    /// Where the controller belongs to a hierarchy of version 1, none of this can be had from the kernel; so the files
+    /// are ordinary ones here, and what is written into them is looked at.
+    #[test]
+    fn a_limit_on_processes_is_set_where_there_is_the_controller() {
+        let mount = std::env::temp_dir().join(format!("tollgate-pids-{}", std::process::id()));
+        let (slice, dir) = (mount.join("slice"), mount.join("slice/session"));
+        create(&dir).expect("directories");
+        let put = |dir: &Path, file: &str, text: &str| std::fs::write(dir.join(file), text).expect("a file");
+        let get = |dir: &Path, file: &str| std::fs::read_to_string(dir.join(file)).unwrap_or_default();
+        put(&slice, "cgroup.controllers", "cpu memory\n");
+        assert!(!limit_processes(&mount, &dir, 7).expect("looked"));
+        assert_eq!((get(&dir, "pids.max"), get(&slice, "cgroup.subtree_control")), (String::new(), String::new()));
+        put(&slice, "cgroup.controllers", "cpu pids\n");
+        put(&dir, "cgroup.controllers", "pids\n");
+        assert!(limit_processes(&mount, &dir, 7).expect("set"));
+        assert_eq!((get(&dir, "pids.max").as_str(), get(&slice, "cgroup.subtree_control").as_str()), ("7", "+pids"));
+        assert!(!mount.join("cgroup.subtree_control").exists(), "the root is not ours");
+        std::fs::remove_dir_all(mount).expect("ours");
     }
 
     #[test]

@@ -1,6 +1,46 @@
-//! What `/proc` says of a process that asks us something.
+//! Who asks us something over a unix socket.
+//!
+//! Owns holding on to the process itself, so that its number cannot come to mean another one unnoticed, and what `/proc`
+//! says of it. Never decides who may ask.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt};
+
+use super::process::pidfd_open;
+
+/// The process that connected.
+#[derive(Debug)]
+pub struct Process(OwnedFd);
+
+impl Process {
+    /// Takes hold of the process at the other end, which the kernel says has the number `pid`.
+    ///
+    /// The socket knows its process since Linux 6.5. Below that it is looked up by its number: ask right after accepting,
+    /// since a process that ended before that, and whose number was given anew, is not told from its successor.
+    pub fn of(socket: impl AsFd, pid: u32) -> io::Result<Self> {
+        match getsockopt(&socket, sockopt::PeerPidfd) {
+            Ok(process) => Ok(Self(process)),
+            Err(nix::Error::ENOPROTOOPT) => pidfd_open(pid).map(Self),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Whether it still runs. If so, its number has meant it, and nobody else, since it connected.
+    pub fn is_running(&self) -> bool {
+        // Readable once it has ended.
+        let mut wanted = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        poll(&mut wanted, PollTimeout::ZERO) == Ok(0)
+    }
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 /// Supplementary groups of a process.
 pub fn groups(pid: u32) -> io::Result<Vec<u32>> {

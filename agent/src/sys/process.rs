@@ -3,7 +3,7 @@
 //! Owns nothing; wraps what nix does not have. Called by the launcher and by the control socket's side of it.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::libc;
 
@@ -16,9 +16,9 @@ pub fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
 }
 
 /// A duplicate of another process's descriptor. Needs the right to trace it.
-pub fn pidfd_getfd(pidfd: &OwnedFd, number: RawFd) -> io::Result<OwnedFd> {
+pub fn pidfd_getfd(pidfd: impl AsFd, number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: as for `pidfd_open`.
-    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) })?;
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_fd().as_raw_fd(), number, 0) })?;
     // SAFETY: as for `pidfd_open`.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
@@ -46,18 +46,36 @@ pub fn drop_capabilities(numbers: &[u8]) -> io::Result<()> {
     }
     // SAFETY: integers only.
     check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) }.into())?;
+    change_capabilities(|sets| {
+        for &number in numbers {
+            let (word, bit) = (usize::from(number / 32), 1_u32 << (number % 32));
+            if let Some(set) = sets.get_mut(word) {
+                set.effective &= !bit;
+                set.permitted &= !bit;
+                set.inheritable &= !bit;
+            }
+        }
+    })
+}
+
+/// Takes every capability out of the permitted, effective and inheritable sets of the calling thread, and of no other.
+pub fn clear_capabilities() -> io::Result<()> {
+    change_capabilities(|sets| *sets = [Sets::default(); 2])
+}
+
+/// Changes the supplementary groups of the calling thread, and of no other: the C library's call changes all threads.
+pub fn set_thread_groups(groups: &[u32]) -> io::Result<()> {
+    // SAFETY: the kernel reads as many 32-bit numbers as the length says, and they outlive the call.
+    check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
+    Ok(())
+}
+
+fn change_capabilities(change: impl FnOnce(&mut [Sets; 2])) -> io::Result<()> {
     let mut header = Header { version: VERSION_3, pid: 0 };
     let mut sets = [Sets::default(); 2];
     // SAFETY: both structures are of the layout that version 3 has, and live through the call.
     check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, sets.as_mut_ptr()) })?;
-    for &number in numbers {
-        let (word, bit) = (usize::from(number / 32), 1_u32 << (number % 32));
-        if let Some(set) = sets.get_mut(word) {
-            set.effective &= !bit;
-            set.permitted &= !bit;
-            set.inheritable &= !bit;
-        }
-    }
+    change(&mut sets);
     // SAFETY: as above.
     check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, sets.as_ptr()) })?;
     Ok(())

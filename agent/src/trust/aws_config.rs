@@ -2,15 +2,38 @@
 //!
 //! One file serves every Python environment and both CLIs. Credentials are left out: real keys are hidden from the
 //! session, so that the default chain ends at the metadata service.
+//!
+//! The user can put anything there at any time, and so can an agent of the user's; the daemon, which is root, looks at
+//! it with the user's rights alone. What is written for the session stays root's until the launcher has bound it.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 
-use super::{Bind, Facts, MountPoint, Prepared, TrustError, file, own, write};
+use nix::fcntl::OFlag;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
+use nix::unistd::{Gid, Uid, fchown};
 
+use super::{Bind, Facts, MountPoint, PATIENCE, Place, Prepared, TrustError, file};
+use crate::sys::rights::{self, Rights};
+
+const NAME: &str = ".aws";
 /// Files of `~/.aws` that are replaced or hidden; the rest is shown as it is.
 const OURS: &[&str] = &["config", "credentials"];
+/// Largest configuration that is taken over.
+const MAX_CONFIG: u64 = 1 << 20;
+/// Most directories of `~/.aws` that are shown: each is a mount, and a host has a limit on those.
+const MAX_DIRECTORIES: usize = 64;
+
+/// What the user has.
+struct Theirs {
+    point: MountPoint,
+    config: String,
+    directories: Vec<OsString>,
+}
 
 pub(super) fn prepare(
     facts: &Facts<'_>,
@@ -18,38 +41,106 @@ pub(super) fn prepare(
     bundle: &Path,
     prepared: &mut Prepared,
 ) -> Result<(), TrustError> {
-    let there = fs::metadata(home).map_err(file("look at", home))?;
+    let rights = facts.rights.clone();
+    let place = home.to_owned();
+    let looked = facts.rights.run(PATIENCE, move || Ok(look(&place, &rights))).map_err(file("look at", home))?;
+    // No such home: the system's files are all there is.
+    let Some(theirs) = looked? else { return Ok(()) };
+    prepared.points.push(theirs.point);
+    let ours = facts.dir.join("aws");
+    fs::DirBuilder::new().mode(0o700).create(&ours).map_err(file("make", &ours))?;
+    let path = ours.join("config");
+    let mut config =
+        File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(file("make", &path))?;
+    config.write_all(merge(&theirs.config, facts.region, bundle).as_bytes()).map_err(file("write", &path))?;
+    fchown(&config, Some(Uid::from_raw(facts.rights.uid)), Some(Gid::from_raw(facts.rights.gid)))
+        .map_err(|e| file("give away", &path)(e.into()))?;
+    for name in theirs.directories {
+        let point = ours.join(&name);
+        fs::create_dir(&point).map_err(file("make", &point))?;
+        // The source is reached by the host's path, which the bind below hides: so these come before it, onto the
+        // directory that is about to be bound.
+        prepared.binds.push(Bind {
+            source: Place::Theirs { home: home.into(), below: Path::new(NAME).join(&name) },
+            target: Place::Ours(point),
+            read_only: false,
+            give: false,
+        });
+    }
+    prepared.binds.push(Bind {
+        source: Place::Ours(ours),
+        target: Place::Theirs { home: home.into(), below: NAME.into() },
+        read_only: false,
+        give: true,
+    });
+    Ok(())
+}
+
+/// Looks at the user's home; runs with the user's rights.
+fn look(home: &Path, rights: &Rights) -> Result<Option<Theirs>, TrustError> {
+    let opened = match rights::open(home, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK) {
+        Ok(opened) => File::from(opened),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(_) => return Err(TrustError::Home(home.into())),
+    };
+    let owner = opened.metadata().map_err(file("look at", home))?.uid();
     // A bind needs a mount point; making one in somebody else's directory is not ours to do.
-    if !there.is_dir() || (there.uid() != facts.uid && facts.uid != 0) {
+    if owner != rights.uid && rights.uid != 0 {
         return Err(TrustError::Home(home.into()));
     }
-    let theirs = home.join(".aws");
-    prepared.points.push(MountPoint::claim(&theirs, facts)?);
-    let ours = facts.dir.join("aws");
-    fs::create_dir_all(&ours).map_err(file("make", &ours))?;
-    own(&ours, facts)?;
-    let text = fs::read_to_string(theirs.join("config")).unwrap_or_default();
-    let config = ours.join("config");
-    write(&config, merge(&text, facts.region, bundle).as_bytes())?;
-    own(&config, facts)?;
-    prepared.binds.push(Bind { source: ours.clone(), target: theirs.clone(), read_only: false });
-    for entry in
-        fs::read_dir(&theirs).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(file("read", &theirs))?
-    {
-        let name = entry.file_name();
-        let kind = entry.file_type().map_err(file("look at", &theirs))?;
-        if OURS.iter().any(|o| name == *o) || !kind.is_dir() {
-            continue;
-        }
-        let point = ours.join(&name);
-        fs::create_dir_all(&point).map_err(file("make", &point))?;
-        own(&point, facts)?;
-        // The source is reached by the host's path, which the bind above hides: so this one has to come before it, onto
-        // the directory that is about to be bound.
-        let at = prepared.binds.len() - 1;
-        prepared.binds.insert(at, Bind { source: theirs.join(&name), target: point, read_only: false });
+    let path = home.join(NAME);
+    let opened = OwnedFd::from(opened);
+    let (point, dir) = MountPoint::claim(home, &opened, NAME, rights.clone()).map_err(|e| match e.raw_os_error() {
+        Some(nix::libc::ELOOP | nix::libc::ENOTDIR) => TrustError::NotDirectory(path.clone()),
+        _ => file("open or make the mount point", &path)(e),
+    })?;
+    let config = path.join("config");
+    let config = read_config(&dir).map_err(file("read", &config))?;
+    let directories = directories(&dir).map_err(file("list", &path))?;
+    if directories.len() > MAX_DIRECTORIES {
+        return Err(TrustError::Many { path, most: MAX_DIRECTORIES });
     }
-    Ok(())
+    Ok(Some(Theirs { point, config, directories }))
+}
+
+fn read_config(dir: &OwnedFd) -> io::Result<String> {
+    let refuse = |why: &'static str| Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    // A link to it is common, and leads no further than the user could go; a pipe must not keep us waiting.
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = match rights::open_linked(dir, Path::new("config"), flags) {
+        Ok(opened) => File::from(opened),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(e) => return Err(e),
+    };
+    if !file.metadata()?.is_file() {
+        return refuse("it is not a regular file");
+    }
+    // `/proc/self` means the daemon here, whoever named it.
+    let system = fstatfs(&file)?.filesystem_type();
+    if system == PROC_SUPER_MAGIC || system == SYSFS_MAGIC {
+        return refuse("it is a file of the kernel");
+    }
+    let mut text = String::new();
+    if file.take(MAX_CONFIG + 1).read_to_string(&mut text)? as u64 > MAX_CONFIG {
+        return refuse("it is larger than 1 MiB");
+    }
+    Ok(text)
+}
+
+/// Names of the directories in it; links to some are none.
+fn directories(dir: &OwnedFd) -> io::Result<Vec<OsString>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if !OURS.iter().any(|o| name == *o) && entry.file_type()?.is_dir() {
+            found.push(name);
+        }
+        if found.len() > MAX_DIRECTORIES {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// The user's text with `region` (if it names none) and `ca_bundle` in the default profile and every other one.

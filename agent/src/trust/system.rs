@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Bind, Facts, TrustError, file, write};
+use super::{Bind, Facts, Place, TrustError, file, write};
 
 /// Where distributions keep the one-file bundle. curl, Go, rustls and Debian's Ruby read it.
 const BUNDLES: &[&str] = &[
@@ -27,7 +27,7 @@ pub(super) fn bundles(facts: &Facts<'_>, binds: &mut Vec<Bind>) -> Result<PathBu
     for (n, path) in BUNDLES.iter().enumerate() {
         // The real file: a bind over a link would follow it anyway, and two links to one file need one bind.
         let Ok(target) = fs::canonicalize(path) else { continue };
-        if binds.iter().any(|b| b.target == target) {
+        if binds.iter().any(|b| b.target == Place::Ours(target.clone())) {
             continue;
         }
         let mut text = fs::read(&target).map_err(file("read", &target))?;
@@ -38,7 +38,7 @@ pub(super) fn bundles(facts: &Facts<'_>, binds: &mut Vec<Bind>) -> Result<PathBu
         let source = facts.dir.join(format!("bundle-{n}.pem"));
         write(&source, &text)?;
         merged.get_or_insert_with(|| source.clone());
-        binds.push(Bind { source, target, read_only: true });
+        binds.push(Bind::instead_of(target, source));
     }
     hashed(facts, binds)?;
     match merged {
@@ -76,13 +76,13 @@ fn hashed(facts: &Facts<'_>, binds: &mut Vec<Bind>) -> Result<(), TrustError> {
             symlink(link, &to).map_err(file("make", &to))?;
         } else if kind.is_dir() {
             fs::create_dir_all(&to).map_err(file("make", &to))?;
-            binds.push(Bind { source: from.clone(), target: from, read_only: true });
+            binds.push(Bind::instead_of(from.clone(), from));
         } else {
             fs::copy(&from, &to).map_err(file("copy", &from))?;
         }
     }
     symlink(&root, copy.join(format!("{}.0", hash.trim()))).map_err(file("make a link in", &copy))?;
-    binds.insert(0, Bind { source: copy, target: here.into(), read_only: true });
+    binds.insert(0, Bind::instead_of(here.into(), copy));
     Ok(())
 }
 
@@ -107,6 +107,6 @@ pub(super) fn openssl(facts: &Facts<'_>, root: &Path, binds: &mut Vec<Bind>) -> 
     );
     let source = facts.dir.join("openssl.cnf");
     write(&source, merged.as_bytes())?;
-    binds.push(Bind { source, target, read_only: true });
+    binds.push(Bind::instead_of(target, source));
     Ok(())
 }

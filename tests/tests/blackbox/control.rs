@@ -197,3 +197,87 @@ fn a_revoked_session_is_cut_off_at_once() {
     assert_eq!(agent.timeline().state(), "revoked");
     assert!(host.tollgate(&["sessions", "revoke", &id]).failed().contains("there is no open session"));
 }
+
+/// Its tag goes when it is closed; what ran under it must be gone by then, and not when it pleases.
+#[test]
+fn a_revoked_session_has_no_processes_left_when_the_answer_comes() {
+    let host = Host::shared();
+    let agent = host.agent("stubborn");
+    let pids = host.work("pids");
+    let script = format!(
+        "trap '' HUP TERM; setsid sleep 300 & echo $! > {0}.new; echo $$ >> {0}.new; mv {0}.new {0}; while :; do sleep 1; done",
+        pids.display()
+    );
+    let running = agent.start(&["sh", "-c", &script]);
+    wait_for("the command", || pids.exists().then_some(()));
+    let pids = std::fs::read_to_string(&pids).expect("two numbers");
+    let alive = || pids.lines().filter(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok()).count();
+    assert_eq!(alive(), 2, "{pids}");
+    host.tollgate(&["sessions", "revoke", agent.timeline().id()]).ok();
+    assert_eq!(alive(), 0, "{pids}");
+    let text = running.wait(BUDGET).failed();
+    assert!(text.contains("the session was revoked"), "{text}");
+}
+
+/// A governed process connects and ends; somebody who is not governed gets its number before the daemon looks.
+#[test]
+fn a_connection_is_not_taken_for_that_of_whoever_has_its_process_number_next() {
+    let host = Host::start(Settings::default());
+    let agent = host.agent("number");
+    let (up, go) = (host.work("up"), host.work("go"));
+    let (number, ask) = (host.work("number"), host.work("ask"));
+    let running = agent.start_probe(&format!(
+        r#"
+import os
+open("{up}", "w")
+wait_for("{go}")
+first = os.fork()
+if first == 0:
+    control = socket.socket(socket.AF_UNIX)
+    control.connect("{socket}")
+    if os.fork():
+        os._exit(0)
+    wait_for("{ask}")
+    control.sendall(b"GET /v1/sessions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    control.settimeout(30)
+    answer = b""
+    while piece := control.recv(65536):
+        answer += piece
+    show(answer.decode())
+    sys.stdout.flush()
+    open("{ask}.answered", "w")
+    os._exit(0)
+os.waitpid(first, 0)
+open("{number}.new", "w").write(str(first))
+os.rename("{number}.new", "{number}")
+wait_for("{ask}.answered")
+"#,
+        up = up.display(),
+        go = go.display(),
+        number = number.display(),
+        ask = ask.display(),
+        socket = host.socket().display(),
+    ));
+    wait_for("the session", || up.exists().then_some(()));
+    host.signal_daemon(Signal::SIGSTOP);
+    std::fs::write(&go, "").expect("a file");
+    wait_for("the number", || number.exists().then_some(()));
+    let number: i32 = std::fs::read_to_string(&number).expect("written").parse().expect("a number");
+    let mut successor = wait_for("a process of that number", || {
+        std::fs::write("/proc/sys/kernel/ns_last_pid", (number - 1).to_string()).expect("as root");
+        let mut child = std::process::Command::new("sleep").arg("120").spawn().expect("sleep");
+        if child.id().cast_signed() == number {
+            return Some(child);
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+        None
+    });
+    host.signal_daemon(Signal::SIGCONT);
+    std::fs::write(&ask, "").expect("a file");
+    let output = running.wait(BUDGET);
+    let _ = successor.kill();
+    let _ = successor.wait();
+    let text = output.ok();
+    assert!(text.contains("HTTP/1.1 403"), "{text}");
+}

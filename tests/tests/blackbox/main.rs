@@ -19,3 +19,4 @@ mod record;
 mod run;
 mod service;
 mod splice;
+mod trust;

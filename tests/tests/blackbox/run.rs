@@ -86,6 +86,23 @@ fn environment_directory_and_streams_are_the_callers() {
 }
 
 #[test]
+fn resource_limits_are_the_callers() {
+    let host = Host::shared();
+    let socket = host.socket().display().to_string();
+    let script = format!(
+        "ulimit -Sn 234; ulimit -Hn 345; ulimit -c 0; ulimit -St 4321; exec tollgate --socket {socket} run -- \
+         sh -c 'ulimit -Sn; ulimit -Hn; ulimit -c; ulimit -St'"
+    );
+    let text = host.outsider("limits").run(&["sh", "-c", &script]).ok();
+    assert_eq!(text.lines().collect::<Vec<_>>(), ["234", "345", "0", "4321"], "{text}");
+    // The rest too, line by line.
+    let all = |what: &str| format!("{what} cat /proc/self/limits");
+    let outside = host.outsider("limits").run(&["sh", "-c", &all("exec")]).ok();
+    let inside = host.agent("limits").run(&["sh", "-c", &all("exec")]).ok();
+    assert_eq!(inside, outside);
+}
+
+#[test]
 fn what_a_command_leaves_running_ends_with_its_session() {
     let host = Host::shared();
     let agent = host.agent("left");

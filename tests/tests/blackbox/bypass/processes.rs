@@ -132,6 +132,22 @@ say(ended=os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert_eq!(outcomes(&host().agent("x86"), "-", script)["ended"], -31, "SIGSYS");
 }
 
+/// The same calls by their x32 numbers, which the filter sees as of this architecture. A kernel without x32 answers
+/// ENOSYS to what the filter lets through.
+#[test]
+fn an_x32_system_call_is_refused_like_any_other() {
+    let script = r"
+X32 = 0x40000000
+say(packet=call(X32 | 41, 17, 3, 0), vsock=call(X32 | 41, 40, 1, 0), pair=call(X32 | 53, 17, 3, 0, None), ring=call(X32 | 425, 8, None))
+";
+    if cfg!(target_arch = "x86_64") {
+        let found = outcomes(&host().agent("x32"), "-", script);
+        let expected =
+            json!({"packet": "EAFNOSUPPORT", "vsock": "EAFNOSUPPORT", "pair": "EAFNOSUPPORT", "ring": "EPERM"});
+        assert_eq!(found, expected);
+    }
+}
+
 #[test]
 fn asking_a_service_manager_or_a_container_engine_gets_nothing_here() {
     // Not stopped by Tollgate where they answer everybody: see the next test. These are the sockets that `systemd-run`
