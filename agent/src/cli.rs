@@ -1,4 +1,4 @@
-//! The command line: one file per verb, all over the control socket.
+//! The command line: one file per verb, over the control socket where the daemon is asked.
 //!
 //! Owns the arguments and what is printed. Never opens the store itself.
 
@@ -10,6 +10,7 @@ mod events;
 mod run;
 mod sessions;
 mod table;
+mod unpin;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,10 +46,12 @@ enum Verb {
     Status,
     /// Have the daemon read its configuration and policies again.
     Reload,
-    /// Check a configuration file and its policies without a daemon.
+    /// Check a configuration file, its policies, keys and roots without a daemon.
     Check(check::Args),
     /// Prove that the record has not been altered.
     Verify,
+    /// Take the kernel side away, after the daemon has been stopped: what was tagged is no longer governed.
+    Unpin(unpin::Args),
     /// See the main job done on this machine: a look-alike of AWS, an issuer, an agent.
     Demo(demo::Args),
     /// Start a governed command; for the daemon only.
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         Verb::Launch { spec } => return ExitCode::from(crate::launch::launch(&spec)),
         Verb::Daemon(args) => daemon::run(&args),
         Verb::Check(args) => check::run(&args),
+        Verb::Unpin(args) => unpin::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Run(args) => match wait(run::run(&client, args)) {
             Ok(code) => return code,

@@ -51,6 +51,12 @@ impl Config {
                 ),
             ));
         }
+        if self.gateway.max_connections == 0 {
+            return Err((
+                "gateway",
+                "`max_connections` is 0, so nothing would be served; leave it out for 4096".into(),
+            ));
+        }
         for issuer in &self.identity.issuers {
             issuer.check().map_err(|m| ("identity.issuer", m))?;
         }
@@ -174,6 +180,10 @@ mod tests {
             (
                 "[gateway]\nmax_buffered_body = 9",
                 "gateway: `max_buffered_body` is 9; use at least 1048576 bytes, or small uploads fail",
+            ),
+            (
+                "[gateway]\nmax_connections = 0",
+                "gateway: `max_connections` is 0, so nothing would be served; leave it out for 4096",
             ),
             ("[gateway]\nidle_timeout = 0", "`0` seconds is out of range; use 1 to 86400"),
             ("[egress]\ndefault = 'drop'", "unknown variant `drop`, expected `splice` or `refuse`"),

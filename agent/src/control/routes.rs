@@ -21,7 +21,7 @@ pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incomi
     match (request.method(), parts.as_slice()) {
         (&Method::GET, ["v1", "status"]) => status(core),
         (&Method::POST, ["v1", "run"]) => run::run(core, peer, request).await,
-        (&Method::POST, ["v1", "reload"]) => match core.reload() {
+        (&Method::POST, ["v1", "reload"]) => match core.reload_and_tell(&format!("by user {}", peer.uid)) {
             Ok(()) => answer_json(StatusCode::OK, &json!({ "reloaded": true })),
             Err(e) => error(
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -45,15 +45,13 @@ pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incomi
             ),
         },
         (&Method::POST, ["v1", "sessions", id, "signal", number]) => run::signal(core, peer, id, number),
-        (&Method::GET, ["v1", "events"]) => {
-            let filter = EventFilter {
-                kind: parameter(&query, "kind"),
-                session: parameter(&query, "session"),
-                after: parameter(&query, "after").and_then(|a| a.parse().ok()).unwrap_or(0),
-                limit: parameter(&query, "limit").and_then(|l| l.parse().ok()).unwrap_or(200).min(10_000),
-            };
-            read(core, move |r| r.events(&filter)).await
-        }
+        (&Method::GET, ["v1", "events"]) => match filter(&query) {
+            Ok(filter) => read(core, move |r| r.events(&filter)).await,
+            Err(why) => {
+                core.journal.emit(super::malformed(Some(peer), &why));
+                error(StatusCode::BAD_REQUEST, &why, "give a whole number")
+            }
+        },
         (&Method::GET, ["v1", "verify"]) => {
             read(core, |r| {
                 Ok(match r.verify()? {
@@ -145,6 +143,39 @@ async fn read<T: serde::Serialize + Send + 'static>(
     }
 }
 
+/// The events that a query asks for.
+fn filter(query: &str) -> Result<EventFilter, String> {
+    fn number<T: std::str::FromStr>(query: &str, name: &str) -> Result<Option<T>, String> {
+        let parse = |text: String| text.parse().map_err(|_| format!("`{name}` is `{text}`, which is no number"));
+        parameter(query, name).map(parse).transpose()
+    }
+    Ok(EventFilter {
+        kind: parameter(query, "kind"),
+        session: parameter(query, "session"),
+        after: number(query, "after")?,
+        limit: number(query, "limit")?.unwrap_or(200).min(10_000),
+    })
+}
+
 fn parameter(query: &str, name: &str) -> Option<String> {
     form_urlencoded::parse(query.as_bytes()).find(|(k, _)| k == name).map(|(_, v)| v.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_for_events_is_taken_whole_or_not_at_all() {
+        let all = filter("kind=held&session=s&after=7&limit=3").expect("good");
+        assert_eq!((all.kind.as_deref(), all.session.as_deref()), (Some("held"), Some("s")));
+        assert_eq!((all.after, all.limit), (Some(7), 3));
+        let none = filter("").expect("good");
+        assert_eq!((none.after, none.limit), (None, 200));
+        assert_eq!(filter("limit=20000").expect("good").limit, 10_000);
+        for (bad, expected) in [("after=x", "`after` is `x`"), ("limit=-1", "`limit` is `-1`")] {
+            let why = filter(bad).expect_err(bad);
+            assert!(why.contains(expected), "{why}");
+        }
+    }
 }
