@@ -316,6 +316,11 @@ impl Route {
         if read { BodyNeed::Read } else { BodyNeed::No }
     }
 
+    /// Whether [`Self::finish`] makes values of the body, which are larger than it is.
+    pub fn is_parsed(&self) -> bool {
+        self.body_needed() == BodyNeed::Read && !matches!(self.shape, Shape::Unknown { .. })
+    }
+
     /// The whole operation. `query` is the request's; `body` is there where it was needed.
     pub fn finish(mut self, query: &str, body: Option<&[u8]>, account: Option<&str>) -> Result<Operation, Malformed> {
         let body = body.unwrap_or_default();
