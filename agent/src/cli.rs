@@ -109,9 +109,27 @@ async fn verify(client: &Client) -> anyhow::Result<()> {
         println!("intact: {} links, head {}", answer["links"], answer["head"].as_str().unwrap_or_default());
         return Ok(());
     }
-    anyhow::bail!(
-        "the record was altered at link {}: {}",
-        answer["broken"]["seq"],
-        answer["broken"]["why"].as_str().unwrap_or_default()
-    )
+    anyhow::bail!(altered(&answer["broken"]))
+}
+
+/// Where and how the record was altered.
+fn altered(broken: &serde_json::Value) -> String {
+    let why = broken["why"].as_str().unwrap_or_default();
+    match broken["seq"].as_i64() {
+        // The chain itself holds.
+        Some(0) => format!("the record was altered: {why}"),
+        _ => format!("the record was altered at link {}: {why}", broken["seq"]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alteration_names_its_link_where_there_is_one() {
+        let at = |seq: i64| altered(&serde_json::json!({ "seq": seq, "why": "a link is missing" }));
+        assert_eq!(at(2), "the record was altered at link 2: a link is missing");
+        assert_eq!(at(0), "the record was altered: a link is missing");
+    }
 }

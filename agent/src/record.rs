@@ -112,8 +112,7 @@ pub mod testing {
     }
 
     impl Scratch {
-        #[expect(clippy::new_without_default, reason = "a default that makes files would surprise")]
-        pub fn new() -> Self {
+        pub fn open() -> Self {
             let store = Store::open(&temporary(), Durability::Process).expect("opens");
             Self { store, session: SessionId::random() }
         }

@@ -64,6 +64,13 @@ pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incomi
         (&Method::GET, ["v1", "approvals"]) => answer_json(StatusCode::OK, &core.approvals.pending()),
         (&Method::POST, ["v1", "approvals", id, verb @ ("approve" | "deny")]) => {
             let vote = Vote { approve: *verb == "approve", uid: peer.uid };
+            if own(core, id, peer) {
+                return error(
+                    StatusCode::FORBIDDEN,
+                    "the request is one of your own user's, which somebody else has to answer",
+                    "ask a member of `control.group` who runs no agents, or root",
+                );
+            }
             match core.approvals.vote(id, vote) {
                 Ok(pending) => {
                     core.journal.emit(Event {
@@ -86,6 +93,14 @@ pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incomi
             "use the same version of the command and the daemon",
         ),
     }
+}
+
+/// Whether a request that waits is of a session of the peer's own user: an agent can have its user's other processes
+/// answer for it. Root is nobody's agent.
+fn own(core: &Core, id: &str, peer: Peer) -> bool {
+    let waiting = core.approvals.pending().into_iter().find(|p| p.id == id);
+    let session = waiting.and_then(|p| core.sessions.by_id(&SessionId::parse(&p.session)?));
+    peer.uid != 0 && session.is_some_and(|s| s.uid == peer.uid)
 }
 
 fn status(core: &Core) -> Response<Body> {

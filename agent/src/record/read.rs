@@ -227,7 +227,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_observe_mode_let_through_was_not_blocked() {
-        let scratch = Scratch::new();
+        let scratch = Scratch::open();
         let row = SessionRow {
             id: scratch.session.clone(),
             name: "n".into(),
@@ -252,7 +252,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_follows_events_misses_none_however_many_came_at_once() {
-        let scratch = Scratch::new();
+        let scratch = Scratch::open();
         let reader = Reader::open(scratch.store.path()).expect("opens");
         let ask = |after, limit| {
             let rows = reader.events(&EventFilter { after, limit, ..EventFilter::default() }).expect("reads");

@@ -201,7 +201,7 @@ mod tests {
 
     /// What `masked` makes of a body, with the store and the exchange it was for.
     async fn attempt(protocol: Protocol, body: &'static str) -> (testing::Scratch, ExchangeId, Result<(), Refusal>) {
-        let scratch = testing::Scratch::new();
+        let scratch = testing::Scratch::open();
         let id = scratch.store.intent(testing::intent(&scratch.session, 1)).await.expect("written");
         let completion = Completion::new(scratch.store.clone(), id, 200, Some("aws-1".into()), Arc::default());
         let (parts, body) = Response::new(Full::new(Bytes::from(body))).into_parts();
