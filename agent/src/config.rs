@@ -95,6 +95,11 @@ impl Default for Capture {
 pub struct Gateway {
     /// Largest request body, in bytes, that is held in memory to be hashed and read.
     pub max_buffered_body: usize,
+    /// Largest request body, in bytes, that is parsed to be judged.
+    pub max_parsed_body: usize,
+    /// Seconds a request body that is held in memory may take to its last byte.
+    #[serde(deserialize_with = "seconds")]
+    pub body_timeout: Duration,
     /// Seconds a client may take from connecting to a complete ClientHello or request head.
     #[serde(deserialize_with = "seconds")]
     pub handshake_timeout: Duration,
@@ -115,6 +120,8 @@ impl Default for Gateway {
     fn default() -> Self {
         Self {
             max_buffered_body: 64 << 20,
+            max_parsed_body: 16 << 20,
+            body_timeout: Duration::from_secs(300),
             max_connections: 4096,
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(90),

@@ -21,7 +21,7 @@ use crate::aws::sigv4::SigningKeys;
 use crate::capture::Capture;
 use crate::config::Config;
 use crate::credential::{Brokers, Placeholders};
-use crate::gateway::{self, Upstreams};
+use crate::gateway::{self, Memory, Upstreams};
 use crate::identity::Verifier;
 use crate::journal::{Event, Journal, Kind};
 use crate::policy::PolicySet;
@@ -41,6 +41,7 @@ pub struct Core {
     pub brokers: ArcSwap<Brokers>,
     pub verifier: ArcSwap<Verifier>,
     pub upstreams: ArcSwap<Upstreams>,
+    pub memory: Memory,
     pub capture: Arc<Capture>,
     pub sessions: Registry,
     pub placeholders: Placeholders,
@@ -88,6 +89,7 @@ impl Core {
         let capture = Arc::new(Capture::start(&config.capture)?);
         Ok(Self {
             config_path: path.into(),
+            memory: Memory::new(config.gateway.max_buffered_body),
             config: ArcSwap::from_pointee(config),
             policy: ArcSwap::from_pointee(policy),
             brokers: ArcSwap::from_pointee(brokers),

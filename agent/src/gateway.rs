@@ -8,6 +8,7 @@ mod body;
 mod connection;
 mod exchange;
 mod farewell;
+mod intake;
 mod sniff;
 mod splice;
 mod stream;
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 
 pub use body::{BodyError, ResponseBody};
 pub use connection::misspoken;
+pub use intake::Memory;
 pub use upstream::{UpstreamError, Upstreams};
 
 use crate::daemon::Core;

@@ -5,6 +5,7 @@
 //! is `unknown`, never guessed at; what can be read in two ways is [`Malformed`]. Pure.
 
 mod body;
+mod budget;
 mod data;
 mod dynamodb;
 mod form;
@@ -234,15 +235,31 @@ fn candidates(endpoint: &Endpoint, scope: Option<Scope<'_>>) -> Result<Vec<&'sta
 
 /// What has to be read must be readable.
 fn check_encoding(route: &Route, parts: &Parts) -> Result<(), Malformed> {
-    match rest::single(&parts.headers, "content-encoding")? {
-        Some(encoding) if route.body_needed() == BodyNeed::Read && !["", "identity"].contains(&encoding) => {
-            Err(Malformed::new(format!(
-                "the body must be read to be judged, and its Content-Encoding is `{encoding}`; send it plain \
-                 (AWS_DISABLE_REQUEST_COMPRESSION=true)"
-            )))
-        }
-        _ => Ok(()),
+    if route.body_needed() == BodyNeed::No {
+        return Ok(());
     }
+    let [encoding, kind, digest] =
+        ["content-encoding", "content-type", "x-amz-content-sha256"].map(|name| rest::single(&parts.headers, name));
+    if let Some(encoding) = encoding?.filter(|e| !["", "identity"].contains(e)) {
+        return Err(Malformed::new(format!(
+            "the body must be read to be judged, and its Content-Encoding is `{encoding}`; send it plain \
+             (AWS_DISABLE_REQUEST_COMPRESSION=true)"
+        )));
+    }
+    // What would be judged is the chunks' envelope.
+    if digest?.is_some_and(|d| d.starts_with("STREAMING-")) {
+        return Err(Malformed::new(
+            "the body must be read to be judged, and is sent in chunks with a trailer (aws-chunked); send it plain, with \
+             its SHA-256 in x-amz-content-sha256",
+        ));
+    }
+    let charset = kind?.and_then(|k| rest::charsets(k).find(|c| !["utf-8", "utf8", "us-ascii"].contains(&c.as_str())));
+    if let Some(charset) = charset {
+        return Err(Malformed::new(format!(
+            "the body must be read to be judged, and its Content-Type says charset `{charset}`; send it in UTF-8"
+        )));
+    }
+    Ok(())
 }
 
 fn check_region(endpoint: &Endpoint, scope: Option<Scope<'_>>) -> Result<(), Malformed> {
@@ -299,6 +316,11 @@ impl Route {
         if read { BodyNeed::Read } else { BodyNeed::No }
     }
 
+    /// Whether [`Self::finish`] makes values of the body, which are larger than it is.
+    pub fn is_parsed(&self) -> bool {
+        self.body_needed() == BodyNeed::Read && !matches!(self.shape, Shape::Unknown { .. })
+    }
+
     /// The whole operation. `query` is the request's; `body` is there where it was needed.
     pub fn finish(mut self, query: &str, body: Option<&[u8]>, account: Option<&str>) -> Result<Operation, Malformed> {
         let body = body.unwrap_or_default();
@@ -324,14 +346,14 @@ impl Route {
             return Ok(self.operation);
         };
         match self.id {
-            "s3" => s3::resources(&self.front, &self.target, &mut self.operation, account),
+            "s3" => s3::resources(&self.front, &self.target, &mut self.operation, account)?,
             _ => {
                 self.operation.resources =
                     resource::resolve(known.op.resources.iter().copied(), &self.operation, account)
             }
         }
         if self.id == "dynamodb" {
-            dynamodb::finish(&mut self.operation, account);
+            dynamodb::finish(&mut self.operation, account)?;
         }
         Ok(self.operation)
     }

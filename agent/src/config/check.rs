@@ -68,6 +68,15 @@ impl Config {
                 "`max_connections` is 0, so nothing would be served; leave it out for 4096".into(),
             ));
         }
+        if self.gateway.max_parsed_body < 1 << 20 {
+            return Err((
+                "gateway",
+                format!(
+                    "`max_parsed_body` is {}; use at least 1048576 bytes, or requests with many members fail",
+                    self.gateway.max_parsed_body
+                ),
+            ));
+        }
         for issuer in &self.identity.issuers {
             issuer.check().map_err(|m| ("identity.issuer", m))?;
         }
@@ -262,6 +271,11 @@ mod tests {
                 "[gateway]\nmax_connections = 0",
                 "gateway: `max_connections` is 0, so nothing would be served; leave it out for 4096",
             ),
+            (
+                "[gateway]\nmax_parsed_body = 9",
+                "gateway: `max_parsed_body` is 9; use at least 1048576 bytes, or requests with many members fail",
+            ),
+            ("[gateway]\nbody_timeout = 0", "`0` seconds is out of range; use 1 to 86400"),
             ("[gateway]\nidle_timeout = 0", "`0` seconds is out of range; use 1 to 86400"),
             ("[egress]\ndefault = 'drop'", "unknown variant `drop`, expected `splice` or `refuse`"),
             ("[egress]\nallow = ['a b']", "`a b` is not a host pattern; use `name.example.com` or `*.example.com`"),

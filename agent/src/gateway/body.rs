@@ -38,8 +38,8 @@ pub enum RequestBody {
 
 /// A request body that is passed on as it comes.
 #[derive(Debug)]
-pub struct Streamed {
-    inner: Incoming,
+pub struct Streamed<B = Incoming> {
+    inner: B,
     /// The running hash and the lower-case hex it must end in.
     check: Option<(Sha256, String)>,
     passage: Arc<Passage>,
@@ -89,9 +89,16 @@ impl Body for RequestBody {
     }
 }
 
-impl Streamed {
+impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> Streamed<B> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Poll::Ready(polled) = Pin::new(&mut self.inner).poll_frame(cx) else { return Poll::Pending };
+        let polled = loop {
+            match Pin::new(&mut self.inner).poll_frame(cx) {
+                // Trailers are not signed by the agent, so they do not go on under our signature.
+                Poll::Ready(Some(Ok(frame))) if !frame.is_data() => {}
+                Poll::Ready(polled) => break polled,
+                Poll::Pending => return Poll::Pending,
+            }
+        };
         Poll::Ready(match polled {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
@@ -257,5 +264,28 @@ impl Drop for Completion {
                 error: self.error.take().or(unfinished),
             },
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use http::HeaderMap;
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    #[test]
+    fn trailers_of_a_request_are_not_passed_on() {
+        let trailers = HeaderMap::from_iter([(http::header::EXPIRES, http::HeaderValue::from_static("0"))]);
+        let sent = [Frame::data(Bytes::from("ab")), Frame::trailers(trailers)];
+        let inner = StreamBody::new(stream::iter(sent.map(Ok::<_, hyper::Error>)));
+        let check = Some((Sha256::new(), hex::encode(Sha256::digest("ab"))));
+        let mut streamed = Streamed { inner, check, passage: Arc::default() };
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let Poll::Ready(Some(Ok(frame))) = streamed.poll(&mut cx) else { panic!("no data") };
+        assert_eq!(frame.into_data().ok(), Some(Bytes::from("ab")));
+        assert!(matches!(streamed.poll(&mut cx), Poll::Ready(None)));
+        assert!(streamed.check.is_none(), "the hash was not looked at");
     }
 }

@@ -11,7 +11,6 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response, Version, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 
 mod answer;
@@ -24,6 +23,7 @@ use refusal::Refusal;
 
 use super::body::{BodyError, Completion, Passage, RequestBody, ResponseBody};
 use super::connection::Connection;
+use super::intake::{IntakeError, Limits, Share, gather};
 use super::upstream::UpstreamBody;
 use crate::approval;
 use crate::aws::error::ErrorKind;
@@ -62,6 +62,8 @@ struct Exchange<'a> {
     account: Option<String>,
     recorded: Option<ExchangeId>,
     passage: Arc<Passage>,
+    /// For the body and what was read in it, both of which live as long as this.
+    share: Share,
 }
 
 impl<'a> Exchange<'a> {
@@ -80,6 +82,7 @@ impl<'a> Exchange<'a> {
             account: None,
             recorded: None,
             passage: Arc::default(),
+            share: Share::default(),
         }
     }
 
@@ -131,33 +134,36 @@ impl<'a> Exchange<'a> {
     }
 
     /// Reads the body where it must be read to be judged or hashed; leaves it a stream otherwise.
-    async fn read(&self, body: Incoming, claim: &Claim, route: &Route) -> Result<Read, Refusal> {
+    async fn read(&mut self, body: Incoming, claim: &Claim, route: &Route) -> Result<Read, Refusal> {
         if body.is_end_stream() {
             return Ok(Read::Whole(Bytes::new()));
         }
         if claim.payload != Payload::Absent && route.body_needed() == BodyNeed::No {
             return Ok(Read::Stream(body));
         }
-        let limit = self.connection.core.config.load().gateway.max_buffered_body;
-        let too_large = || {
-            Refusal::new(
-                ErrorKind::RequestTooLarge,
-                format!(
-                    "the body must be read whole to be judged, and is larger than {limit} bytes (`gateway.max_buffered_body`)"
-                ),
-            )
+        let core = &self.connection.core;
+        let gateway = core.config.load().gateway.clone();
+        let parsed = route.is_parsed();
+        let (bytes, key) = match gateway.max_buffered_body {
+            bytes if parsed && gateway.max_parsed_body < bytes => (gateway.max_parsed_body, "max_parsed_body"),
+            bytes => (bytes, "max_buffered_body"),
         };
-        if body.size_hint().lower() > limit as u64 {
-            return Err(too_large());
-        }
-        match Limited::new(body, limit).collect().await {
-            Ok(whole) => {
-                let bytes = whole.to_bytes();
+        let limits = Limits { bytes, parsed, time: gateway.body_timeout };
+        match gather(body, limits, &core.memory, &self.connection.session.id).await {
+            Ok((bytes, share)) => {
                 self.passage.sent.store(bytes.len() as u64, Ordering::Relaxed);
+                self.share = share;
                 Ok(Read::Whole(bytes))
             }
-            Err(e) if e.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
-            Err(e) => Err(Refusal::malformed(format!("the body broke off: {e}"))),
+            Err(IntakeError::TooLarge) => Err(Refusal::new(
+                ErrorKind::RequestTooLarge,
+                format!(
+                    "the body must be read whole to be judged, and is larger than {bytes} bytes (`gateway.{key}`); send \
+                     it in several smaller requests"
+                ),
+            )),
+            Err(e @ IntakeError::Full) => Err(Refusal::new(ErrorKind::ServiceUnavailable, e.to_string())),
+            Err(e) => Err(Refusal::malformed(e.to_string())),
         }
     }
 

@@ -263,7 +263,7 @@ def fits(variable, kind, member, is_list):
     return squash(member) in ("name", "id", "identifier") and vs == squash(kind) and (vk, squash(member)) in FITTING
 
 
-def resources(actions, members):
+def resources(actions, members, service):
     """ARN templates over members; `*` among them where a required type cannot be told."""
     # Operations on any resource of a service (tags, policies) name it whole.
     whole = [n for n, _ in members if squash(n) == "resourcearn"]
@@ -286,7 +286,22 @@ def resources(actions, members):
                 out.append(found)
     if out and open_end:
         out.append("*")
-    return out
+    return [whose(arn, members, service) for arn in out]
+
+
+OWNERS = {(s, squash(n)) for n, services in HAND["owners"].items() for s in services}
+MAYBE_OWNER = re.compile(r"(account|owner)(id|awsaccountid)?$")
+
+
+def whose(arn, members, service):
+    """The template with a member in the place of the account, where one says whose resource it is."""
+    if "${Account}" not in arn:
+        return arn
+    texts = [n for n, is_list in members if not is_list and "${=%s}" % n not in arn]
+    owner = next((n for n in texts if (service, squash(n)) in OWNERS), None)
+    if owner:
+        return arn.replace("${Account}", "${?%s}" % owner)
+    return "".join("${!%s}" % n for n in texts if MAYBE_OWNER.search(squash(n))) + arn
 
 
 def template(arn, kind, members, only):
@@ -376,7 +391,7 @@ def service(name, folder):
         if op in hand_arns or "*" in hand_arns:
             entry["resources"] = hand_arns.get(op, hand_arns.get("*"))
         elif name != "s3":
-            entry["resources"] = resources(entry["actions"], members)
+            entry["resources"] = resources(entry["actions"], members, name)
         # Deprecated operations of the same route are other names of what replaced them.
         route = (entry["method"], re.sub(r"\{\w+(\+?)\}", r"{\1}", path), query, tuple(entry["need_query"]), tuple(entry["need_header"]))
         if rest and o.get("deprecated") and route in routes:

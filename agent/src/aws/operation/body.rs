@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use ciborium::Value as Cbor;
 use serde_json::{Map, Number, Value};
 
+use super::budget::Budget;
 use super::{Known, Malformed, Protocol, json, xml};
 use crate::aws::model::{Detail, Kind, Members, ShapeId};
 
@@ -31,7 +32,9 @@ pub(super) fn read(
         }
         (Protocol::RestXml, _) => {
             let shape = payload.map_or(known.op.input, |m| m.shape);
-            match xml::read(known.detail, shape, body)? {
+            // Here the body alone says what is touched.
+            let strict = known.op.name == "DeleteObjects";
+            match xml::read(known.detail, shape, strict, body)? {
                 Some(value) => value,
                 None => return Ok(()),
             }
@@ -111,6 +114,7 @@ fn cbor(body: &[u8]) -> Result<Map<String, Value>, Malformed> {
     if body.is_empty() {
         return Ok(Map::new());
     }
+    count(body)?;
     let mut rest = body;
     let value: Cbor = ciborium::from_reader(&mut rest)
         .map_err(|e| Malformed::new(format!("the body cannot be read as CBOR: {e}")))?;
@@ -121,6 +125,33 @@ fn cbor(body: &[u8]) -> Result<Map<String, Value>, Malformed> {
         Value::Object(members) => Ok(members),
         _ => Err(Malformed::new("the body is not a CBOR map")),
     }
+}
+
+/// Counts the values of a CBOR body before any is made. The values in a value stand right behind its own head, so all
+/// there is to do is to go from head to head; what cannot be read ends it, and the reader says why.
+fn count(body: &[u8]) -> Result<(), Malformed> {
+    let mut budget = Budget::default();
+    let mut rest = body;
+    while let Some((first, after)) = rest.split_first() {
+        budget.take()?;
+        let (kind, short) = (first >> 5, first & 31);
+        let wide = match short {
+            24..=27 => 1 << (short - 24),
+            _ => 0,
+        };
+        let Some((argument, after)) = after.split_at_checked(wide) else { return Ok(()) };
+        let length = argument.iter().fold(0_u64, |n, b| n << 8 | u64::from(*b));
+        let length = if wide == 0 { u64::from(short) } else { length };
+        rest = match (kind, short) {
+            // Bytes and texts: over them. Those of no fixed length are followed by their pieces.
+            (2 | 3, 0..=27) => match usize::try_from(length).ok().and_then(|n| after.get(n..)) {
+                Some(behind) => behind,
+                None => return Ok(()),
+            },
+            _ => after,
+        };
+    }
+    Ok(())
 }
 
 fn from_cbor(value: Cbor, depth: usize) -> Result<Value, Malformed> {

@@ -1,18 +1,24 @@
 //! DynamoDB's operations on several tables, and its statements: what they do stands in their members.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
-use super::{AccessLevel, Operation, resource};
+use super::{AccessLevel, Malformed, Operation, resource};
 use crate::aws::model::catalog::level;
 
-pub(super) fn finish(operation: &mut Operation, account: &str) {
+/// Tables of one batch or transaction, and statements: AWS takes no more.
+const MAX: usize = 100;
+
+pub(super) fn finish(operation: &mut Operation, account: &str) -> Result<(), Malformed> {
     match operation.name.as_str() {
         "BatchGetItem" | "BatchWriteItem" => {
             let tables = operation.parameters.get("RequestItems").and_then(Value::as_object);
             let tables: Vec<String> = tables.into_iter().flat_map(|t| t.keys().cloned()).collect();
+            bounded(tables.len())?;
             set_tables(operation, &tables, account);
         }
-        "TransactGetItems" | "TransactWriteItems" => transaction(operation, account),
+        "TransactGetItems" | "TransactWriteItems" => transaction(operation, account)?,
         "ExecuteStatement" => {
             let statement = operation.parameters.get("Statement").cloned();
             statements(operation, &[statement]);
@@ -21,14 +27,24 @@ pub(super) fn finish(operation: &mut Operation, account: &str) {
             let name = if operation.name == "ExecuteTransaction" { "TransactStatements" } else { "Statements" };
             let all = operation.parameters.get(name).and_then(Value::as_array);
             let all: Vec<Option<Value>> = all.into_iter().flatten().map(|s| s.get("Statement").cloned()).collect();
+            bounded(all.len())?;
             statements(operation, &all);
         }
         _ => {}
     }
+    Ok(())
 }
 
-fn transaction(operation: &mut Operation, account: &str) {
+fn bounded(found: usize) -> Result<(), Malformed> {
+    if found <= MAX {
+        return Ok(());
+    }
+    Err(Malformed::new(format!("the request names {found} tables or items, and DynamoDB takes {MAX}; send several")))
+}
+
+fn transaction(operation: &mut Operation, account: &str) -> Result<(), Malformed> {
     let items = operation.parameters.get("TransactItems").and_then(Value::as_array);
+    bounded(items.map_or(0, Vec::len))?;
     let (mut tables, mut actions, mut clear) = (Vec::new(), Vec::new(), true);
     for (kind, body) in items.into_iter().flatten().filter_map(Value::as_object).flatten() {
         let action = match kind.as_str() {
@@ -54,6 +70,7 @@ fn transaction(operation: &mut Operation, account: &str) {
         set_actions(operation, &actions);
         set_tables(operation, &tables, account);
     }
+    Ok(())
 }
 
 /// By each statement's first word. One that begins otherwise leaves all that statements can do.
@@ -85,14 +102,14 @@ fn set_actions(operation: &mut Operation, actions: &[&str]) {
 }
 
 fn set_tables(operation: &mut Operation, tables: &[String], account: &str) {
-    let mut found: Vec<String> = Vec::new();
+    let (mut found, mut seen): (Vec<String>, HashSet<String>) = Default::default();
     for table in tables {
         let arn = if table.starts_with("arn:") {
             table.clone()
         } else {
             format!("arn:{}:dynamodb:{}:{account}:table/{table}", operation.partition, operation.region)
         };
-        if !found.contains(&arn) {
+        if seen.insert(arn.clone()) {
             found.push(arn);
         }
     }

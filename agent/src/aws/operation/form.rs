@@ -1,11 +1,12 @@
 //! The query protocols: `Action` and members with dotted names, in the body or in the query string, not in both.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
 use http::request::Parts;
 use serde_json::{Map, Value};
 
 use super::body::scalar;
+use super::budget::Budget;
 use super::{Known, Malformed, Operation, Protocol, rest};
 use crate::aws::model::{Detail, Kind, Members, Service};
 
@@ -44,16 +45,19 @@ pub(super) fn finish(
     if !query.is_empty() && !body.is_empty() {
         return Err(Malformed::new("the request has members in its query string and in its body; send them in one"));
     }
-    let mut tree = Node::default();
+    let (mut pairs, mut budget) = (Vec::new(), Budget::default());
     for (key, value) in form_urlencoded::parse(if body.is_empty() { query } else { body }.as_bytes()) {
         // Read without regard to case by some, it would be a second one.
         if ["Action", "Version"].iter().any(|name| key.eq_ignore_ascii_case(name) && key != *name) {
             return Err(Malformed::new(format!("`{key}` is not spelt as AWS spells it")));
         }
         if !rest::SIGNATURE.contains(&key.as_ref()) {
-            tree.insert(&key, value.into_owned())?;
+            budget.take()?;
+            pairs.push((key, value));
         }
     }
+    let mut tree = Node::of(&mut pairs)?;
+    drop(pairs);
     let action = tree.take("Action")?;
     let version = tree.take("Version")?;
     let known = action.as_deref().and_then(|action| find(services, action, version.as_deref()));
@@ -95,27 +99,57 @@ fn queue(path: &str, operation: &mut Operation) -> Result<(), Malformed> {
 #[derive(Default)]
 struct Node {
     value: Option<String>,
-    children: BTreeMap<String, Node>,
+    /// Sorted by name. A list, because a map of one entry is ten times as large, and most have one.
+    children: Vec<(String, Node)>,
 }
 
 impl Node {
-    fn insert(&mut self, key: &str, value: String) -> Result<(), Malformed> {
+    /// `pairs` come back sorted.
+    fn of(pairs: &mut [(Cow<'_, str>, Cow<'_, str>)]) -> Result<Self, Malformed> {
+        // Parts of names, not names: `a.b` and `a.c` stand together whatever `a-` may be.
+        pairs.sort_by(|(a, _), (b, _)| a.split('.').cmp(b.split('.')));
+        let (mut budget, mut root) = (Budget::default(), Self::default());
+        for (key, value) in pairs {
+            root.insert(key, value, &mut budget)?;
+        }
+        Ok(root)
+    }
+
+    /// Adds what comes after all that is there.
+    fn insert(&mut self, key: &str, value: &str, budget: &mut Budget) -> Result<(), Malformed> {
         if key.matches('.').count() > MAX_DEPTH {
-            return Err(Malformed::new(format!("`{key}` is nested too deeply")));
+            return Err(Malformed::new(format!("`{key}` is nested too deeply; leave it out")));
         }
         let mut node = self;
         for part in key.split('.') {
-            node = node.children.entry(part.to_owned()).or_default();
+            let children = &mut node.children;
+            let at = match children.last() {
+                Some((last, _)) if last == part => children.len() - 1,
+                _ => {
+                    budget.take()?;
+                    if children.is_empty() {
+                        children.reserve_exact(1);
+                    }
+                    children.push((part.to_owned(), Self::default()));
+                    children.len() - 1
+                }
+            };
+            node = &mut children[at].1;
         }
-        match node.value.replace(value) {
+        match node.value.replace(value.to_owned()) {
             None => Ok(()),
             Some(_) => Err(Malformed::new(format!("the request names `{key}` twice; send it once"))),
         }
     }
 
+    fn remove(&mut self, key: &str) -> Option<Self> {
+        let at = self.children.binary_search_by(|(name, _)| name.as_str().cmp(key)).ok()?;
+        Some(self.children.remove(at).1)
+    }
+
     /// Takes a plain member out.
     fn take(&mut self, key: &str) -> Result<Option<String>, Malformed> {
-        match self.children.remove(key) {
+        match self.remove(key) {
             Some(node) if node.children.is_empty() => Ok(node.value),
             Some(_) => Err(Malformed::new(format!("`{key}` has members, but is a text"))),
             None => Ok(None),
@@ -124,9 +158,9 @@ impl Node {
 
     /// The items of a list in their order; `None`: a child is not a number.
     fn items(&mut self) -> Option<Vec<Self>> {
-        let numbers: Vec<u32> = self.children.keys().map(|k| k.parse().ok()).collect::<Option<_>>()?;
+        let numbers: Vec<u32> = self.children.iter().map(|(k, _)| k.parse().ok()).collect::<Option<_>>()?;
         let mut items: Vec<(u32, Self)> =
-            numbers.into_iter().zip(std::mem::take(&mut self.children).into_values()).collect();
+            numbers.into_iter().zip(std::mem::take(&mut self.children)).map(|(n, (_, node))| (n, node)).collect();
         items.sort_by_key(|(n, _)| *n);
         Some(items.into_iter().map(|(_, node)| node).collect())
     }
@@ -177,7 +211,7 @@ fn convert(detail: &Detail, kind: Kind<'_>, mut node: Node) -> Result<Value, Mal
                 return Ok(if text.is_empty() { Value::Array(Vec::new()) } else { Value::Array(vec![text.into()]) });
             }
             if node.children.len() == 1
-                && let Some(inner) = node.children.remove(name)
+                && let Some(inner) = node.remove(name)
             {
                 node = inner;
             }
@@ -190,7 +224,7 @@ fn convert(detail: &Detail, kind: Kind<'_>, mut node: Node) -> Result<Value, Mal
         }
         Kind::Map { value, key_name, value_name } if node.value.is_none() => {
             if node.children.len() == 1
-                && let Some(inner) = node.children.remove("entry")
+                && let Some(inner) = node.remove("entry")
             {
                 node = inner;
             }
@@ -198,7 +232,7 @@ fn convert(detail: &Detail, kind: Kind<'_>, mut node: Node) -> Result<Value, Mal
             let mut found = Map::new();
             for mut entry in entries {
                 let key = entry.take(key_name)?.or(entry.take("Name")?).unwrap_or_default();
-                let inner = entry.children.remove(value_name).or_else(|| entry.children.remove("Value"));
+                let inner = entry.remove(value_name).or_else(|| entry.remove("Value"));
                 let inner = inner.map_or(Ok(Value::Null), |n| convert(detail, detail.kind(value), n))?;
                 if found.insert(key.clone(), inner).is_some() {
                     return Err(Malformed::new(format!("the key `{key}` stands there twice")));

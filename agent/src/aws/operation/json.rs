@@ -1,9 +1,10 @@
 //! The JSON protocols: `X-Amz-Target` names the operation, the body is one JSON object. And JSON itself, read strictly.
 
 use http::request::Parts;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use super::budget::Budget;
 use super::{Known, Malformed, Protocol};
 use crate::aws::model::Service;
 
@@ -47,60 +48,65 @@ pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Malformed> {
 
 /// Any JSON, as strictly.
 pub(super) fn value(body: &[u8]) -> Result<Value, Malformed> {
-    serde_json::from_slice(body)
-        .map(|Strict(value)| value)
-        .map_err(|e| Malformed::new(format!("the body cannot be read as JSON: {e}")))
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let mut budget = Budget::default();
+    Strict(&mut budget)
+        .deserialize(&mut reader)
+        .and_then(|value| reader.end().map(|()| value))
+        .map_err(|e| Malformed::new(format!("the body cannot be read as JSON: {e}; correct it")))
 }
 
-struct Strict(Value);
+/// Reads a value, within the budget.
+struct Strict<'a>(&'a mut Budget);
 
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(StrictVisitor)
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.0.take().map_err(D::Error::custom)?;
+        deserializer.deserialize_any(self)
     }
 }
 
-struct StrictVisitor;
-
-impl<'de> Visitor<'de> for StrictVisitor {
-    type Value = Strict;
+impl<'de> Visitor<'de> for Strict<'_> {
+    type Value = Value;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("JSON")
     }
-    fn visit_bool<E>(self, v: bool) -> Result<Strict, E> {
-        Ok(Strict(v.into()))
+    fn visit_bool<E>(self, v: bool) -> Result<Value, E> {
+        Ok(v.into())
     }
-    fn visit_i64<E>(self, v: i64) -> Result<Strict, E> {
-        Ok(Strict(v.into()))
+    fn visit_i64<E>(self, v: i64) -> Result<Value, E> {
+        Ok(v.into())
     }
-    fn visit_u64<E>(self, v: u64) -> Result<Strict, E> {
-        Ok(Strict(v.into()))
+    fn visit_u64<E>(self, v: u64) -> Result<Value, E> {
+        Ok(v.into())
     }
-    fn visit_f64<E>(self, v: f64) -> Result<Strict, E> {
-        Ok(Strict(v.into()))
+    fn visit_f64<E>(self, v: f64) -> Result<Value, E> {
+        Ok(v.into())
     }
-    fn visit_str<E>(self, v: &str) -> Result<Strict, E> {
-        Ok(Strict(v.into()))
+    fn visit_str<E>(self, v: &str) -> Result<Value, E> {
+        Ok(v.into())
     }
-    fn visit_unit<E>(self) -> Result<Strict, E> {
-        Ok(Strict(Value::Null))
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
     }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Strict, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(Strict(item)) = seq.next_element()? {
+        while let Some(item) = seq.next_element_seed(Strict(&mut *self.0))? {
             items.push(item);
         }
-        Ok(Strict(Value::Array(items)))
+        Ok(Value::Array(items))
     }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Strict, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut members = Map::new();
-        while let Some((key, Strict(value))) = map.next_entry::<String, Strict>()? {
+        while let Some(key) = map.next_key::<String>()? {
             if members.contains_key(&key) {
                 return Err(A::Error::custom(format!("the key `{key}` stands there twice")));
             }
-            members.insert(key, value);
+            members.insert(key, map.next_value_seed(Strict(&mut *self.0))?);
         }
-        Ok(Strict(Value::Object(members)))
+        Ok(Value::Object(members))
     }
 }

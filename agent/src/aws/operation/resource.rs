@@ -39,6 +39,7 @@ pub(super) fn fill_account(resources: &mut [String], account: &str) {
 /// One template's ARNs: none if a member is missing, several if a member is a list.
 pub(super) fn one(template: &str, operation: &Operation, account: &str, found: &mut Vec<String>) {
     let mut arns = vec![String::new()];
+    let mut others = false;
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("${") {
         let Some((variable, after)) = after.split_once('}') else { return };
@@ -57,6 +58,30 @@ pub(super) fn one(template: &str, operation: &Operation, account: &str, found: &
         let mut how = variable.chars();
         let (how, member) = (how.next(), how.as_str());
         let values = texts(operation.parameters.get(member));
+        if let Some(how @ ('?' | '<' | '!')) = how {
+            let named = values.first().map(|v| v.as_ref()).filter(|v| !v.is_empty());
+            let owner = match (how, named) {
+                // `-` is what some have for the caller's own.
+                ('?', None | Some("-")) => account,
+                ('?', Some(named)) if is_account(named) => named,
+                ('<', None) => return,
+                // A queue's URL. A name alone, or another's idea of a URL, leaves open whose queue it is.
+                ('<', Some(url)) if let Some(owner) = url.rsplit('/').nth(1).filter(|o| is_account(o)) => owner,
+                ('!', named) => {
+                    if named.is_some_and(|named| is_account(named) && named != account) && !others {
+                        others = true;
+                        found.push("*".into());
+                    }
+                    ""
+                }
+                _ => {
+                    found.push("*".into());
+                    return;
+                }
+            };
+            arns.iter_mut().for_each(|arn| arn.push_str(owner));
+            continue;
+        }
         if values.is_empty() || arns.len().saturating_mul(values.len()) > MAX {
             if !values.is_empty() {
                 found.push("*".into());
@@ -78,6 +103,10 @@ pub(super) fn one(template: &str, operation: &Operation, account: &str, found: &
             found.push(arn);
         }
     }
+}
+
+fn is_account(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// Stands before a value that is an ARN of its own.

@@ -37,6 +37,15 @@ pub(super) fn media_type(kind: Option<&str>) -> &str {
     kind.and_then(|k| k.split(';').next()).unwrap_or_default().trim()
 }
 
+/// The charsets that a content type names, in lower case.
+pub(super) fn charsets(kind: &str) -> impl Iterator<Item = String> {
+    kind.split(';').skip(1).filter_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        let found = name.trim().eq_ignore_ascii_case("charset");
+        found.then(|| value.trim().trim_matches('"').to_ascii_lowercase())
+    })
+}
+
 /// `POST …/service/{service}/operation/{operation}`.
 pub(super) fn cbor(
     services: &[&'static Service],
@@ -68,7 +77,14 @@ pub(super) fn cbor(
 /// A query's names and values, decoded, in their order.
 pub(super) type Query<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
+/// More parameters in a query are refused: each is compared with all others.
+const MAX_QUERY: usize = 1_000;
+
 pub(super) fn query(text: &str) -> Result<Query<'_>, Malformed> {
+    no_plus(text)?;
+    if text.matches('&').count() >= MAX_QUERY {
+        return Err(Malformed::new(format!("the query has more than {MAX_QUERY} parameters; send fewer")));
+    }
     text.split('&')
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
@@ -78,7 +94,15 @@ pub(super) fn query(text: &str) -> Result<Query<'_>, Malformed> {
         .collect()
 }
 
-/// Decodes once; `+` is itself in a path, and clients send spaces as `%20` in queries.
+/// A plain `+` is a space to some and itself to others.
+pub(super) fn no_plus(text: &str) -> Result<(), Malformed> {
+    if text.contains('+') {
+        return Err(Malformed::new("there is a plain `+` in the query or in x-amz-copy-source; send %20 or %2B"));
+    }
+    Ok(())
+}
+
+/// Decodes once; `+` is itself in a path.
 pub(super) fn decode(text: &str) -> Result<Cow<'_, str>, Malformed> {
     if !text.contains('%') {
         return Ok(Cow::Borrowed(text));
@@ -246,14 +270,16 @@ fn strip_prefix_ignore_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str> 
     head.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-/// A header that may hold any bytes, but not twice.
+/// A header that may hold any text, but not twice.
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Malformed> {
     let mut all = headers.get_all(name).iter();
     let first = all.next();
     if all.next().is_some() {
         return Err(Malformed::new(format!("the request carries more than one `{name}` header; send one")));
     }
-    Ok(first.and_then(|v| std::str::from_utf8(v.as_bytes()).ok()))
+    let text = |v: &'a http::HeaderValue| std::str::from_utf8(v.as_bytes());
+    let wrong = |_| Malformed::new(format!("the header `{name}` is not UTF-8; encode it"));
+    first.map(text).transpose().map_err(wrong)
 }
 
 fn from_query(known: &Known, wire: &str, kind: Kind<'_>, query: &Query<'_>) -> Option<Value> {

@@ -8,7 +8,7 @@ use http::HeaderMap;
 use http::request::Parts;
 use serde_json::Value;
 
-use super::rest::{Choice, Query, SIGNATURE, choose, decode, query};
+use super::rest::{Choice, Query, SIGNATURE, choose, decode, no_plus, query};
 use super::{AccessLevel, Endpoint, Known, Malformed, Operation};
 use crate::aws::endpoint::{Front, account_of};
 use crate::aws::model::catalog::level;
@@ -68,6 +68,10 @@ pub(super) fn route(
         bucket: decode(bucket)?.into_owned(),
         key: decode(key)?.into_owned(),
     };
+    // Whoever decodes before he splits finds another bucket and a key here.
+    if target.bucket.contains('/') {
+        return Err(Malformed::new("the bucket's name has an encoded `/` in it; send the slash plain"));
+    }
     stays_inside(&target.bucket, &target.key)?;
     // `//key` has no bucket, whatever a tree of segments makes of it.
     if bucket.is_empty() && !key.is_empty() {
@@ -200,6 +204,7 @@ fn source(headers: &HeaderMap) -> Result<Option<(String, bool)>, Malformed> {
     let Some(source) = super::rest::single(headers, "x-amz-copy-source")? else { return Ok(None) };
     let source = source.strip_prefix('/').unwrap_or(source);
     let (path, version) = source.split_once('?').map_or((source, ""), |(path, version)| (path, version));
+    no_plus(source)?;
     let path = decode(path)?.into_owned();
     if let Some((bucket, key)) = path.split_once('/').filter(|_| !path.starts_with("arn:")) {
         stays_inside(bucket, key)?;
@@ -225,7 +230,15 @@ fn stays_inside(bucket: &str, key: &str) -> Result<(), Malformed> {
     Ok(())
 }
 
-pub(super) fn resources(front: &Front, target: &Target, operation: &mut Operation, account: &str) {
+/// Objects of one DeleteObjects: S3 takes no more.
+const MAX_OBJECTS: usize = 1_000;
+
+pub(super) fn resources(
+    front: &Front,
+    target: &Target,
+    operation: &mut Operation,
+    account: &str,
+) -> Result<(), Malformed> {
     let (partition, region) = (operation.partition, operation.region.clone());
     let object = |separator: &str, key: &str| if key.is_empty() { String::new() } else { format!("{separator}{key}") };
     let of_point = |service: &str, kind: &str, key: &str| {
@@ -248,6 +261,12 @@ pub(super) fn resources(front: &Front, target: &Target, operation: &mut Operatio
         "WriteGetObjectResponse" => {}
         "DeleteObjects" => {
             let objects = operation.parameters.get("Delete").and_then(|d| d.get("Objects")).and_then(Value::as_array);
+            let count = objects.map_or(0, Vec::len);
+            if count > MAX_OBJECTS {
+                return Err(Malformed::new(format!(
+                    "the request deletes {count} objects, and S3 takes {MAX_OBJECTS}; send several"
+                )));
+            }
             let mut versions = false;
             for object in objects.into_iter().flatten() {
                 versions |= object.get("VersionId").is_some_and(|v| v.as_str() != Some(""));
@@ -275,6 +294,7 @@ pub(super) fn resources(front: &Front, target: &Target, operation: &mut Operatio
         }
     }
     operation.resources = if found.is_empty() { vec!["*".into()] } else { found };
+    Ok(())
 }
 
 #[cfg(test)]

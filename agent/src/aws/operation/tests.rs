@@ -3,6 +3,8 @@
 use super::*;
 use crate::aws::endpoint::resolve;
 
+mod limits;
+
 fn post(path: &str, headers: &[(&str, &str)]) -> (http::request::Parts, ()) {
     let mut request = http::Request::builder().method("POST").uri(path);
     for (name, value) in headers {
