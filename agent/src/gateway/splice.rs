@@ -125,7 +125,7 @@ mod tests {
         let world = listen().await;
         let to = world.local_addr().expect("an address");
         let (mut client, agent) = pair(listen().await).await;
-        let (connect, idle) = (Duration::from_secs(1), Duration::from_millis(100));
+        let (connect, idle) = (Duration::from_secs(5), Duration::from_millis(400));
         let splicing = tokio::spawn(async move { splice(agent, Bytes::from_static(b"seen"), to, connect, idle).await });
         let (_held, _) = world.accept().await.expect("accepts");
         for _ in 0..6 {
