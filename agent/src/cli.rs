@@ -1,4 +1,4 @@
-//! The command line: one file per verb, all over the control socket.
+//! The command line: one file per verb, over the control socket where the daemon is asked.
 //!
 //! Owns the arguments and what is printed. Never opens the store itself.
 
@@ -10,6 +10,7 @@ mod events;
 mod run;
 mod sessions;
 mod table;
+mod unpin;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,10 +46,12 @@ enum Verb {
     Status,
     /// Have the daemon read its configuration and policies again.
     Reload,
-    /// Check a configuration file and its policies without a daemon.
+    /// Check a configuration file, its policies, keys and roots without a daemon.
     Check(check::Args),
     /// Prove that the record has not been altered.
     Verify,
+    /// Take the kernel side away, after the daemon has been stopped: what was tagged is no longer governed.
+    Unpin(unpin::Args),
     /// See the main job done on this machine: a look-alike of AWS, an issuer, an agent.
     Demo(demo::Args),
     /// Start a governed command; for the daemon only.
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         Verb::Launch { spec } => return ExitCode::from(crate::launch::launch(&spec)),
         Verb::Daemon(args) => daemon::run(&args),
         Verb::Check(args) => check::run(&args),
+        Verb::Unpin(args) => unpin::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Run(args) => match wait(run::run(&client, args)) {
             Ok(code) => return code,
@@ -105,9 +109,27 @@ async fn verify(client: &Client) -> anyhow::Result<()> {
         println!("intact: {} links, head {}", answer["links"], answer["head"].as_str().unwrap_or_default());
         return Ok(());
     }
-    anyhow::bail!(
-        "the record was altered at link {}: {}",
-        answer["broken"]["seq"],
-        answer["broken"]["why"].as_str().unwrap_or_default()
-    )
+    anyhow::bail!(altered(&answer["broken"]))
+}
+
+/// Where and how the record was altered.
+fn altered(broken: &serde_json::Value) -> String {
+    let why = broken["why"].as_str().unwrap_or_default();
+    match broken["seq"].as_i64() {
+        // The chain itself holds.
+        Some(0) => format!("the record was altered: {why}"),
+        _ => format!("the record was altered at link {}: {why}", broken["seq"]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alteration_names_its_link_where_there_is_one() {
+        let at = |seq: i64| altered(&serde_json::json!({ "seq": seq, "why": "a link is missing" }));
+        assert_eq!(at(2), "the record was altered at link 2: a link is missing");
+        assert_eq!(at(0), "the record was altered: a link is missing");
+    }
 }

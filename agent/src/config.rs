@@ -98,6 +98,8 @@ pub struct Gateway {
     /// Seconds a client may take from connecting to a complete ClientHello or request head.
     #[serde(deserialize_with = "seconds")]
     pub handshake_timeout: Duration,
+    /// Connections that one session may have open at a time.
+    pub max_connections: usize,
     /// Seconds an idle connection is kept, on either side.
     #[serde(deserialize_with = "seconds")]
     pub idle_timeout: Duration,
@@ -113,6 +115,7 @@ impl Default for Gateway {
     fn default() -> Self {
         Self {
             max_buffered_body: 64 << 20,
+            max_connections: 4096,
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(90),
             connect_timeout: Duration::from_secs(10),
@@ -143,11 +146,20 @@ pub struct Egress {
     pub deny: Vec<HostPattern>,
     /// TLS without a server name, TLS with an encrypted ClientHello, and anything that is neither TLS nor HTTP.
     pub unnamed: Verdict,
+    /// Seconds a spliced connection may live without anything passing.
+    #[serde(deserialize_with = "seconds")]
+    pub idle_timeout: Duration,
 }
 
 impl Default for Egress {
     fn default() -> Self {
-        Self { default: Verdict::Splice, allow: Vec::new(), deny: Vec::new(), unnamed: Verdict::Refuse }
+        Self {
+            default: Verdict::Splice,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            unnamed: Verdict::Refuse,
+            idle_timeout: Duration::from_secs(3600),
+        }
     }
 }
 
@@ -225,12 +237,13 @@ pub enum Broker {
         /// File with the session token, for temporary keys.
         #[serde(default)]
         session_token_file: Option<PathBuf>,
-        /// Account the keys belong to, for ARNs; asked from STS when unset.
+        /// Account the keys belong to, for ARNs, events and the record; in ARNs it is `*` when unset.
         #[serde(default)]
         account: Option<String>,
     },
     /// The AWS SDK's own default chain, in the daemon's environment.
     DefaultChain {
+        /// As above; when unset, the account that the chain itself tells of its credentials, if it does.
         #[serde(default)]
         account: Option<String>,
     },

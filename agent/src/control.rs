@@ -103,6 +103,7 @@ pub async fn serve(listener: UnixListener, core: Arc<Core>, mut stop: watch::Rec
 
 async fn connection(stream: UnixStream, who: Result<Peer, String>, core: Arc<Core>) {
     let verdict = who.and_then(|peer| admit(peer, &core));
+    let (journal, peer) = (core.clone(), verdict.as_ref().ok().cloned());
     let service = service_fn(move |request: Request<Incoming>| {
         let (core, verdict) = (core.clone(), verdict.clone());
         async move {
@@ -117,11 +118,25 @@ async fn connection(stream: UnixStream, who: Result<Peer, String>, core: Arc<Cor
             Ok::<_, std::convert::Infallible>(response)
         }
     });
-    // A client that misspeaks has had hyper's 400.
-    let _ = hyper::server::conn::http1::Builder::new()
+    let result = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .serve_connection(TokioIo::new(stream), service)
         .await;
+    // hyper has answered 400; the journal should know too.
+    if let Some(why) = result.err().and_then(|e| crate::gateway::misspoken(&e)) {
+        journal.journal.emit(malformed(peer.as_ref(), &why));
+    }
+}
+
+/// What the journal has of a request that could not be read.
+fn malformed(peer: Option<&Peer>, why: &str) -> Event {
+    let who = peer.map_or_else(|| "somebody who may not ask".into(), |p| format!("user {}", p.uid));
+    Event {
+        kind: Kind::Refused,
+        pid: peer.map(|p| p.pid),
+        reason: Some(format!("malformed request on the control socket, from {who}: {why}")),
+        ..Event::default()
+    }
 }
 
 /// Who is at the other end.
@@ -186,17 +201,66 @@ pub(crate) fn error(status: StatusCode, error: &str, check: &str) -> Response<Bo
     json(status, &serde_json::json!({ "error": error, "check": check }))
 }
 
-/// A request's body as JSON.
-pub(crate) async fn body<T: serde::de::DeserializeOwned>(request: Request<Incoming>) -> Result<T, Response<Body>> {
-    let whole = http_body_util::Limited::new(request.into_body(), MAX_REQUEST).collect().await;
-    let bytes = whole
-        .map_err(|e| error(StatusCode::PAYLOAD_TOO_LARGE, &format!("cannot read the request: {e}"), "send less"))?
-        .to_bytes();
-    serde_json::from_slice(&bytes).map_err(|e| {
-        error(
+/// A request's body as JSON. What is none is answered, and told.
+pub(crate) async fn body<T: serde::de::DeserializeOwned>(
+    core: &Core,
+    peer: &Peer,
+    request: Request<Incoming>,
+) -> Result<T, Response<Body>> {
+    read_body(request.into_body()).await.map_err(|(status, why, check)| {
+        core.journal.emit(malformed(Some(peer), &why));
+        error(status, &why, check)
+    })
+}
+
+async fn read_body<T, B>(body: B) -> Result<T, (StatusCode, String, &'static str)>
+where
+    T: serde::de::DeserializeOwned,
+    B: http_body::Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let whole = http_body_util::Limited::new(body, MAX_REQUEST).collect().await.map_err(|e| {
+        if e.is::<http_body_util::LengthLimitError>() {
+            let why = format!("the request is larger than {MAX_REQUEST} bytes");
+            return (StatusCode::PAYLOAD_TOO_LARGE, why, "send less: a shorter command line or a smaller environment");
+        }
+        (StatusCode::BAD_REQUEST, format!("the request broke off: {e}"), "send it whole")
+    })?;
+    serde_json::from_slice(&whole.to_bytes()).map_err(|e| {
+        (
             StatusCode::BAD_REQUEST,
-            &format!("the request is not what was expected: {e}"),
+            format!("the request is not what was expected: {e}"),
             "use the same version of the command and the daemon",
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{Empty, Full, StreamBody};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_is_none_is_answered_clearly_and_told() {
+        let (status, why, _) = read_body::<Vec<u8>, _>(Full::new(Bytes::from("[1"))).await.expect_err("no JSON");
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(why.contains("not what was expected: EOF"), "{why}");
+        let (status, ..) = read_body::<Vec<u8>, _>(Empty::<Bytes>::new()).await.expect_err("nothing");
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        let (status, why, _) =
+            read_body::<Vec<u8>, _>(Full::new(Bytes::from(vec![b' '; MAX_REQUEST + 1]))).await.expect_err("too much");
+        assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+        assert!(why.contains("larger than 8388608 bytes"), "{why}");
+        let broken =
+            StreamBody::new(futures_util::stream::iter([Err::<http_body::Frame<Bytes>, _>(io::Error::other("gone"))]));
+        let (status, why, _) = read_body::<Vec<u8>, _>(broken).await.expect_err("broken off");
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        let event = malformed(Some(Peer { pid: 7, uid: 5, gid: 5 }), &why);
+        assert_eq!((event.kind, event.pid), (Kind::Refused, Some(7)));
+        assert_eq!(
+            event.reason.as_deref(),
+            Some("malformed request on the control socket, from user 5: the request broke off: gone")
+        );
+    }
 }

@@ -108,7 +108,7 @@ impl Core {
     }
 
     /// Takes the files as they are now, or none of them. The text of the error is for the operator.
-    pub fn reload(&self) -> anyhow::Result<()> {
+    fn reload(&self) -> anyhow::Result<()> {
         let new = Swappable::load(&self.config_path)?;
         let old = self.config.load();
         let fixed = [
@@ -130,14 +130,27 @@ impl Core {
         Ok(())
     }
 
-    /// Reloads, and tells the journal how it went.
-    fn reload_and_tell(&self) {
-        let reason = match self.reload() {
-            Ok(()) => "configuration and policies reloaded".to_owned(),
-            Err(e) => format!("reload refused, everything stays as it was: {e:#}"),
-        };
-        self.journal.emit(Event { kind: Kind::Daemon, reason: Some(reason), ..Event::default() });
+    /// Reloads, and tells the journal who asked and how it went.
+    pub fn reload_and_tell(&self, asked: &str) -> anyhow::Result<()> {
+        let result = self.reload();
+        self.journal.emit(reloaded(asked, &result));
+        result
     }
+}
+
+/// What the journal has of a reload.
+fn reloaded(asked: &str, result: &anyhow::Result<()>) -> Event {
+    let reason = match result {
+        Ok(()) => format!("configuration and policies reloaded ({asked})"),
+        Err(e) => format!("reload refused ({asked}), everything stays as it was: {e:#}"),
+    };
+    Event { kind: Kind::Daemon, reason: Some(reason), ..Event::default() }
+}
+
+/// Checks all that a start or a reload checks, and changes nothing.
+pub fn check(path: &Path) -> anyhow::Result<(Config, PolicySet)> {
+    let Swappable { config, policy, .. } = Swappable::load(path)?;
+    Ok((config, policy))
 }
 
 /// Runs the daemon until it is told to stop.
@@ -193,7 +206,8 @@ async fn serve(core: Arc<Core>) -> anyhow::Result<()> {
         tokio::select! {
             _ = hangup.recv() => {
                 control::notify::reloading();
-                core.reload_and_tell();
+                // It has been told; whoever sent the signal reads the journal.
+                let _ = core.reload_and_tell("SIGHUP");
                 control::notify::reloaded();
             }
             _ = terminate.recv() => break,
@@ -211,7 +225,7 @@ async fn serve(core: Arc<Core>) -> anyhow::Result<()> {
 }
 
 /// Reads the policies of a directory, validated against the model; all that is wrong with them in one error.
-pub fn load_policies(config: &crate::config::Policy) -> anyhow::Result<PolicySet> {
+fn load_policies(config: &crate::config::Policy) -> anyhow::Result<PolicySet> {
     PolicySet::load(&config.dir, config.mode, aws::model::catalog()).map_err(|errors| {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("the policies are not valid:\n{}", lines.join("\n"))
@@ -244,5 +258,19 @@ fn make_dir(dir: &Path) -> anyhow::Result<()> {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(e) => Err(e).with_context(|| format!("cannot make `{}`; check its parent's permissions", dir.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reload_is_told_with_who_asked_whether_it_was_taken_or_not() {
+        let good = reloaded("by user 0", &Ok(()));
+        assert_eq!(good.reason.as_deref(), Some("configuration and policies reloaded (by user 0)"));
+        let bad = reloaded("SIGHUP", &Err(anyhow::anyhow!("inner").context("outer")));
+        assert_eq!((bad.kind, good.kind), (Kind::Daemon, Kind::Daemon));
+        assert_eq!(bad.reason.as_deref(), Some("reload refused (SIGHUP), everything stays as it was: outer: inner"));
     }
 }

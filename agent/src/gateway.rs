@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 pub use body::{BodyError, ResponseBody};
+pub use connection::misspoken;
 pub use upstream::{UpstreamError, Upstreams};
 
 use crate::daemon::Core;

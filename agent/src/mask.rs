@@ -20,21 +20,55 @@ pub enum MaskError {
     Unreadable,
 }
 
-/// Names of members that hold secrets whatever the service; matched without regard to case.
+/// How the names of members end that hold secrets, whatever the service. Case does not count, nor do `-` and `_`.
 const SECRET: &[&str] = &[
+    "password",
+    "passphrase",
+    "secret",
     "secretstring",
     "secretbinary",
     "secretaccesskey",
-    "sessiontoken",
-    "password",
-    "masteruserpassword",
     "privatekey",
     "plaintext",
-    "authorizationtoken",
+    "userdata",
+    // Whatever it is for: a new one is taken for a secret until it is listed below.
     "token",
-    "accesstoken",
-    "refreshtoken",
-    "clientsecret",
+];
+
+/// Tokens that open nothing: they say where a list goes on, that a request is the same as before, or which version is
+/// meant. Whole names.
+const HARMLESS: &[&str] = &[
+    "nexttoken",
+    "nextpagetoken",
+    "pagetoken",
+    "paginationtoken",
+    "continuationtoken",
+    "nextcontinuationtoken",
+    "startingtoken",
+    "previoustoken",
+    "nextforwardtoken",
+    "nextbackwardtoken",
+    "nextchunktoken",
+    "nextmessagetoken",
+    "clienttoken",
+    "clientrequesttoken",
+    "lastclientrequesttoken",
+    "amznclienttoken",
+    "idempotencytoken",
+    "creationtoken",
+    "requesttoken",
+    "uniquerequesttoken",
+    "changetoken",
+    "updatetoken",
+    "versiontoken",
+    "locktoken",
+    "nextlocktoken",
+    "webacllocktoken",
+    "nextwebacllocktoken",
+    "sequencetoken",
+    "nextsequencetoken",
+    "expectedsequencetoken",
+    "uploadsequencetoken",
 ];
 
 /// Replaces the values of secret members, at any depth, in a whole JSON answer.
@@ -54,19 +88,24 @@ pub fn redact_parameters(parameters: &Map<String, Value>) -> String {
     serde_json::to_string(&HiddenMap(parameters)).unwrap_or_default()
 }
 
-/// A request target, signatures and tokens in its query taken out.
+/// A request target: signatures, and parameters that are named like secret members, taken out of its query.
 pub fn redact_target(target: &str) -> String {
     let Some((path, query)) = target.split_once('?') else { return target.to_owned() };
     let kept: Vec<String> = query
         .split('&')
         .map(|pair| match pair.split_once('=') {
-            Some((name, _)) if ["X-Amz-Signature", "X-Amz-Security-Token", "Signature"].contains(&name) => {
-                format!("{name}=hidden")
-            }
+            Some((name, _)) if hides(name) => format!("{name}=hidden"),
             _ => pair.to_owned(),
         })
         .collect();
     format!("{path}?{}", kept.join("&"))
+}
+
+/// Whether a query parameter's value goes; its name as it stands in the query, escapes and all.
+fn hides(name: &str) -> bool {
+    let decoded = form_urlencoded::parse(name.as_bytes()).next();
+    let name = decoded.as_ref().map_or(name, |(name, _)| name);
+    name.eq_ignore_ascii_case("signature") || name.eq_ignore_ascii_case("x-amz-signature") || is_secret(name)
 }
 
 /// A command line, what looks like a secret in it taken out: values of options and variables that are named so, and
@@ -106,10 +145,10 @@ fn hide(value: &mut Value) {
     match value {
         Value::Object(members) => {
             for (name, member) in members {
-                if is_secret(name) {
+                if is_secret(name) && !is_flag(member) {
                     if let Value::String(text) = member {
                         *member = Value::String(mark(text));
-                    } else if !member.is_null() {
+                    } else {
                         *member = Value::String(mark(&member.to_string()));
                     }
                 } else {
@@ -123,7 +162,20 @@ fn hide(value: &mut Value) {
 }
 
 fn is_secret(name: &str) -> bool {
-    SECRET.iter().any(|secret| secret.eq_ignore_ascii_case(name))
+    let ends = |end: &&str| {
+        let mut name = letters(name).rev();
+        end.bytes().rev().all(|b| name.next() == Some(b))
+    };
+    SECRET.iter().any(ends) && !HARMLESS.iter().any(|harmless| letters(name).eq(harmless.bytes()))
+}
+
+fn letters(name: &str) -> impl DoubleEndedIterator<Item = u8> {
+    name.bytes().filter(|b| !matches!(b, b'-' | b'_')).map(|b| b.to_ascii_lowercase())
+}
+
+/// A yes or no (`ManageMasterUserPassword`), or nothing at all: no secret, whatever its name.
+fn is_flag(member: &Value) -> bool {
+    matches!(member, Value::Null | Value::Bool(_))
 }
 
 /// Members as [`hide`] leaves them, written without a copy.
@@ -142,7 +194,7 @@ struct Member<'a>(&'a str, &'a Value);
 impl Serialize for Member<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.1 {
-            Value::Null => serializer.serialize_unit(),
+            flag if is_flag(flag) => flag.serialize(serializer),
             Value::String(text) if is_secret(self.0) => serializer.serialize_str(&mark(text)),
             other if is_secret(self.0) => serializer.serialize_str(&mark(&other.to_string())),
             other => Hidden(other).serialize(serializer),
@@ -189,6 +241,75 @@ mod tests {
         hide(&mut hidden);
         assert_eq!(redact_parameters(&members), hidden.to_string());
         assert!(!hidden.to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn names_say_what_is_secret() {
+        let secret = [
+            "Password",
+            "MasterUserPassword",
+            "newPassword",
+            "TemporaryPASSWORD",
+            "Passphrase",
+            "ClientSecret",
+            "client_secret",
+            "SecretString",
+            "SecretBinary",
+            "SecretAccessKey",
+            "PrivateKey",
+            "private-key",
+            "Plaintext",
+            "UserData",
+            "AuthToken",
+            "Token",
+            "SessionToken",
+            "X-Amz-Security-Token",
+            "WebIdentityToken",
+            "refresh_token",
+            "OauthClientToken",
+        ];
+        let harmless = [
+            "NextToken",
+            "nextToken",
+            "next-token",
+            "continuation-token",
+            "NextContinuationToken",
+            "PaginationToken",
+            "ClientToken",
+            "ClientRequestToken",
+            "SequenceToken",
+            "SecretId",
+            "SecretArn",
+            "PasswordPolicy",
+            "Tokens",
+            "Name",
+            "",
+        ];
+        let value = "hunter2";
+        for (names, hidden) in [(&secret[..], true), (&harmless[..], false)] {
+            for name in names {
+                let members = Map::from_iter([((*name).to_owned(), Value::from(value))]);
+                assert_eq!(!redact_parameters(&members).contains(value), hidden, "the member {name}");
+                let nested = Map::from_iter([("Deep".to_owned(), Value::Object(members.clone()))]);
+                assert_eq!(!redact_parameters(&nested).contains(value), hidden, "the member {name}, deep down");
+                let answer = apply(Protocol::Json11, Value::Object(members).to_string().as_bytes()).expect("JSON");
+                assert_eq!(!String::from_utf8_lossy(&answer).contains(value), hidden, "the answer's {name}");
+                let target = redact_target(&format!("/?a=b&{name}={value}&c"));
+                assert_eq!(!target.contains(value), hidden, "{target}");
+                assert!(target.starts_with("/?a=b&") && target.ends_with("&c"), "{target}");
+            }
+        }
+        let flags = r#"{"ManageMasterUserPassword":true,"GenerateSecret":false}"#;
+        let Ok(Value::Object(members)) = serde_json::from_str(flags) else { panic!("an object") };
+        assert_eq!(
+            Value::from_iter(members.clone()),
+            serde_json::from_str::<Value>(&redact_parameters(&members)).unwrap()
+        );
+        for target in
+            ["/?Item.1.Master%55serPassw%6Frd=hunter2", "/?x=1&Signature=hunter2", "/?X-Amz-Signature=hunter2"]
+        {
+            assert!(!redact_target(target).contains(value), "{target}");
+        }
     }
 
     #[test]

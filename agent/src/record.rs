@@ -98,13 +98,33 @@ pub enum RecordError {
     Stopped,
 }
 
+/// What tests of this and other rooms write to a record of their own.
 #[cfg(test)]
-mod tests {
+pub mod testing {
     use super::*;
     use crate::config::Durability;
-    use crate::journal::Event;
 
-    fn intent(session: &SessionId, n: u32) -> Intent {
+    /// A record that goes away with its directory.
+    #[derive(Debug)]
+    pub struct Scratch {
+        pub store: Store,
+        pub session: SessionId,
+    }
+
+    impl Scratch {
+        pub fn open() -> Self {
+            let store = Store::open(&temporary(), Durability::Process).expect("opens");
+            Self { store, session: SessionId::random() }
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(self.store.path().parent().expect("a directory"));
+        }
+    }
+
+    pub fn intent(session: &SessionId, n: u32) -> Intent {
         Intent {
             session: session.clone(),
             issuer: Some("https://i.example".into()),
@@ -119,7 +139,7 @@ mod tests {
             operation: "s3:ListBuckets".into(),
             resources: vec!["*".into()],
             region: "us-east-1".into(),
-            account: None,
+            account: Some("111122223333".into()),
             parameters: "{}".into(),
             decision: "allow",
             policies: vec!["p".into()],
@@ -127,6 +147,20 @@ mod tests {
             observed: false,
         }
     }
+
+    pub fn temporary() -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("tollgate-record-{:016x}", rand::random::<u64>()));
+        std::fs::create_dir(&dir).expect("a directory");
+        dir.join("record.db")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{intent, temporary};
+    use super::*;
+    use crate::config::Durability;
+    use crate::journal::Event;
 
     fn outcome() -> Outcome {
         Outcome {
@@ -143,19 +177,13 @@ mod tests {
         SessionRow {
             id: id.clone(),
             name: "n".into(),
-            issuer: None,
+            issuer: Some("https://i.example".into()),
             subject: "s".into(),
             uid: 0,
             cgroup: "/c".into(),
             command: vec!["a".into(), "b".into()],
             started: SystemTime::now(),
         }
-    }
-
-    fn temporary() -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("tollgate-record-{:016x}", rand::random::<u64>()));
-        std::fs::create_dir(&dir).expect("a directory");
-        dir.join("record.db")
     }
 
     #[tokio::test]
@@ -174,6 +202,7 @@ mod tests {
         let exchanges = reader.exchanges(session.as_str()).expect("reads");
         assert_eq!(exchanges.len(), 300);
         assert!(exchanges.iter().all(|e| e.status == Some(200) && e.policies == ["p"]));
+        assert!(exchanges.iter().all(|e| e.account.as_deref() == Some("111122223333") && e.parameters == "{}"));
         let summary = reader.session(session.as_str()).expect("reads").expect("is there");
         assert_eq!((summary.state.as_str(), summary.exchanges, summary.command.len()), ("ended", 300, 2));
         assert_eq!(reader.events(&EventFilter { limit: 10, ..EventFilter::default() }).expect("reads").len(), 1);
@@ -183,26 +212,67 @@ mod tests {
 
     #[tokio::test]
     async fn one_changed_byte_is_found_in_the_chain_and_in_the_tables() {
-        for tamper in [
+        let chain = [
             "UPDATE link SET body = replace(body, 'ListAllMyBuckets', 'ListAllMyBuckett') WHERE seq = 2",
-            "UPDATE exchange SET action = 's3:GetObject' WHERE id = 1",
-            "UPDATE exchange SET status = 201 WHERE id = 1",
-            "UPDATE session SET subject = 't'",
+            "UPDATE link SET kind = 'session' WHERE seq = 2",
             "DELETE FROM link WHERE seq = 2",
             "DELETE FROM exchange",
-        ] {
+            "DELETE FROM session WHERE state = 'ended'",
+            "DELETE FROM event",
+            // What was never written by the daemon.
+            "INSERT INTO event (id, at, kind, fields) VALUES (99, 0, 'blocked', '{}')",
+            "INSERT INTO session SELECT 's-forged', name, issuer, subject, uid, cgroup, command, started, NULL, 'open' FROM session LIMIT 1",
+            "INSERT INTO exchange (id, session, subject, started, pid, exe, host, method, target, action, operation,
+             resources, region, parameters, decision, policies, reason, observed)
+             SELECT 99, session, subject, started, pid, exe, host, method, target, action, operation, resources, region,
+             parameters, decision, policies, reason, observed FROM exchange WHERE id = 1",
+            // An outcome, and an end, that came from somebody else.
+            "UPDATE exchange SET status = 200, ended = 1 WHERE id = 2",
+            "UPDATE exchange SET error = 'e' WHERE id = 2",
+            "UPDATE session SET state = 'revoked' WHERE state = 'open'",
+            "UPDATE session SET ended = 1 WHERE state = 'open'",
+        ];
+        let columns = [
+            (
+                "exchange WHERE id = 1",
+                "session issuer subject started pid exe host method target action operation resources region account
+                 parameters decision policies reason observed status request_id bytes_sent bytes_received ended error",
+            ),
+            ("session WHERE state = 'ended'", "name issuer subject uid cgroup command started ended state"),
+            ("event", "at kind session fields"),
+        ];
+        let columns = columns.iter().flat_map(|(rows, names)| {
+            let (table, which) = rows.split_once(' ').unwrap_or((rows, ""));
+            names.split_whitespace().flat_map(move |column| {
+                // Another value, and the lack of one where the table takes that.
+                ["coalesce(CASE typeof({}) WHEN 'integer' THEN {} + 1 ELSE {} || 'x' END, 'x')", "NULL"].map(|value| {
+                    format!("UPDATE OR IGNORE {table} SET {column} = {} {which}", value.replace("{}", column))
+                })
+            })
+        });
+        let mut tampered = 0;
+        for tamper in chain.iter().map(ToString::to_string).chain(columns) {
             let path = temporary();
             let store = Store::open(&path, Durability::Process).expect("opens");
-            let session = SessionId::random();
+            let (session, other) = (SessionId::random(), SessionId::random());
             store.open_session(row(&session)).await.expect("written");
             let id = store.intent(intent(&session, 1)).await.expect("written");
-            store.outcome(id, outcome());
+            store.outcome(id, Outcome { request_id: Some("r".into()), error: Some("e".into()), ..outcome() });
+            store.intent(intent(&session, 2)).await.expect("written");
+            store.event(SystemTime::now(), Event { session: Some(session.to_string()), ..Event::default() });
+            store.end_session(session.clone(), "ended", SystemTime::now()).await.expect("written");
+            store.open_session(row(&other)).await.expect("written");
             store.flush().await;
             let connection = rusqlite::Connection::open(&path).expect("opens");
-            assert!(verify(&connection).expect("reads").is_ok());
-            connection.execute_batch(tamper).expect("tampers");
-            assert!(verify(&connection).expect("reads").is_err(), "{tamper}");
+            assert_eq!(verify(&connection).expect("reads").map(|(links, _)| links), Ok(7));
+            connection.execute_batch(&tamper).expect(&tamper);
+            // A column that cannot be NULL has been left as it was.
+            if connection.changes() > 0 {
+                tampered += 1;
+                assert!(verify(&connection).expect("reads").is_err(), "{tamper}");
+            }
         }
+        assert!(tampered > 60, "{tampered}");
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::SystemTime;
 
@@ -82,9 +83,28 @@ pub struct Session {
     pub started: SystemTime,
     principal: ArcSwap<Principal>,
     state: watch::Sender<State>,
+    connections: AtomicUsize,
+}
+
+/// One of a session's connections, as long as it lasts.
+#[derive(Debug)]
+pub struct Place(Arc<Session>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Session {
+    /// Room for one more connection, unless it has `limit` of them: what they use up (ports, descriptors, memory) is
+    /// every session's.
+    pub fn place(self: &Arc<Self>, limit: usize) -> Option<Place> {
+        let before = self.connections.fetch_add(1, Ordering::Relaxed);
+        let place = Place(self.clone());
+        (before < limit).then_some(place)
+    }
+
     pub fn principal(&self) -> Arc<Principal> {
         self.principal.load_full()
     }
@@ -145,6 +165,7 @@ impl Registry {
             started: now,
             principal: ArcSwap::from_pointee(principal),
             state: watch::Sender::new(State::Open),
+            connections: AtomicUsize::new(0),
         });
         let mut maps = self.maps.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         maps.by_id.insert(session.id.clone(), session.clone());
@@ -202,6 +223,16 @@ mod tests {
         for bad in ["", "s-", "s-123", "x-0123456789abcdef", "s-0123456789abcdeg", "s-0123456789abcdef0"] {
             assert_eq!(SessionId::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_session_has_only_so_many_connections() {
+        let registry = Registry::default();
+        let session = registry.open(new(7), Principal::unidentified(), SystemTime::now());
+        let (one, two) = (session.place(2), session.place(2));
+        assert!(one.is_some() && two.is_some() && session.place(2).is_none());
+        drop(one);
+        assert!(session.place(2).is_some());
     }
 
     #[tokio::test]

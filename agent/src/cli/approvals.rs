@@ -1,5 +1,6 @@
 //! `tollgate approvals`.
 
+use super::table;
 use crate::approval::Pending;
 use crate::control::Client;
 
@@ -35,10 +36,9 @@ pub(super) async fn run(client: &Client, args: Args) -> anyhow::Result<()> {
                 println!("nothing waits");
             }
             for p in pending {
-                println!(
-                    "{}  {} asks for {} on {}\n    for `{}`, with {}",
-                    p.id, p.subject, p.action, p.resource, p.group, p.parameters
-                );
+                let [subject, action, resource, group, parameters] =
+                    [&p.subject, &p.action, &p.resource, &p.group, &p.parameters].map(|t| table::plain(t));
+                println!("{}  {subject} asks for {action} on {resource}\n    for `{group}`, with {parameters}", p.id);
             }
             return Ok(());
         }

@@ -14,8 +14,8 @@ pub(super) struct Args {
     /// Only events of this session.
     #[arg(long)]
     session: Option<String>,
-    /// At most this many of the newest.
-    #[arg(long, default_value_t = 50)]
+    /// At most this many of the newest; with --follow, of those that were there before.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
     /// Go on with what happens from now.
     #[arg(long)]
@@ -25,21 +25,24 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// Events that are asked for at once while following.
+const PAGE: u32 = 1000;
+
 pub(super) async fn run(client: &Client, args: Args) -> anyhow::Result<()> {
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    query.append_pair("limit", &args.limit.to_string());
-    for (name, value) in [("kind", &args.kind), ("session", &args.session)] {
-        if let Some(value) = value {
-            query.append_pair(name, value);
-        }
-    }
-    let query = query.finish();
-    let mut after = 0;
+    let mut limit = args.limit;
+    let mut after = None;
     loop {
-        let rows: Vec<EventRow> =
-            serde_json::from_value(client.get(&format!("/v1/events?{query}&after={after}")).await?)?;
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("limit", &limit.to_string());
+        for (name, value) in
+            [("kind", args.kind.as_deref()), ("session", args.session.as_deref()), ("after", after.as_deref())]
+        {
+            if let Some(value) = value {
+                query.append_pair(name, value);
+            }
+        }
+        let rows: Vec<EventRow> = serde_json::from_value(client.get(&format!("/v1/events?{}", query.finish())).await?)?;
         for row in &rows {
-            after = after.max(row.id);
             if args.json {
                 println!("{}", serde_json::to_string(row)?);
             } else {
@@ -54,6 +57,11 @@ pub(super) async fn run(client: &Client, args: Args) -> anyhow::Result<()> {
         if !args.follow {
             return Ok(());
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        // Where there was none, the first one is wanted next.
+        after = Some(rows.last().map(|row| row.id.to_string()).or(after).unwrap_or_else(|| "0".into()));
+        limit = PAGE;
+        if rows.len() < PAGE as usize {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
     }
 }

@@ -83,8 +83,12 @@ fn tell(answer: &Value) -> anyhow::Result<()> {
     let exchanges: Vec<ExchangeRow> = serde_json::from_value(answer["exchanges"].clone())?;
     let events: Vec<EventRow> = serde_json::from_value(answer["events"].clone())?;
     println!("session {}, {}", session.id, session.state);
-    println!("  for      {} ({})", session.subject, session.issuer.as_deref().unwrap_or("no identity"));
-    println!("  ran      {}", session.command.join(" "));
+    println!(
+        "  for      {} ({})",
+        table::plain(&session.subject),
+        table::plain(session.issuer.as_deref().unwrap_or("no identity"))
+    );
+    println!("  ran      {}", table::plain(&session.command.join(" ")));
     println!("  as user  {}, from {} UTC", session.uid, table::time(session.started));
     println!();
     let mut lines: Vec<(i64, String)> = exchanges.iter().map(|e| (e.started, exchange(&session, e))).collect();

@@ -33,12 +33,39 @@ pub(super) fn bytes(n: i64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
-/// At most `width` characters.
+/// Text that an agent may have had a hand in, on one line: what would move the cursor, colour or reorder it is shown as
+/// what it is.
+pub(super) fn plain(text: &str) -> String {
+    let strange = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if strange(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
+    }
+    out
+}
+
+/// [`plain`], and at most `width` characters.
 pub(super) fn short(text: &str, width: usize) -> String {
+    let text = plain(text);
     if text.chars().count() <= width {
-        return text.to_owned();
+        return text;
     }
     let mut cut: String = text.chars().take(width.saturating_sub(1)).collect();
     cut.push('…');
     cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_deceive_a_reader_is_shown_as_what_it_is() {
+        assert_eq!(plain("a\u{1b}[2K\rb"), "a\\u{1b}[2K\\u{d}b");
+        assert_eq!(plain("\u{202e}txt"), "\\u{202e}txt");
+        assert_eq!(short("żółć ok", 5), "żółć…");
+    }
 }

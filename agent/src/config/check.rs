@@ -2,15 +2,25 @@
 //!
 //! Pure. Owns the checks; the types are those of [`super`].
 
-use super::{Binding, Broker, Config, Issuer};
+use super::{Binding, Broker, Config, Issuer, Upstream};
 
 impl Config {
     /// The area and what is wrong in it.
     pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
-        for (name, path) in [("state_dir", &self.state_dir), ("runtime_dir", &self.runtime_dir)] {
-            if !path.is_absolute() {
+        for (area, name, path) in [
+            ("top level", "state_dir", Some(&self.state_dir)),
+            ("top level", "runtime_dir", Some(&self.runtime_dir)),
+            ("capture", "bpffs", Some(&self.capture.bpffs)),
+            ("capture", "cgroup_root", self.capture.cgroup_root.as_ref()),
+            ("policy", "dir", Some(&self.policy.dir)),
+            ("record", "path", self.record.path.as_ref()),
+            ("control", "socket", self.control.socket.as_ref()),
+        ] {
+            if let Some(path) = path
+                && !path.is_absolute()
+            {
                 return Err((
-                    "top level",
+                    area,
                     format!("`{name}` is `{}`, which is not absolute; give the whole path", path.display()),
                 ));
             }
@@ -33,7 +43,8 @@ impl Config {
         if let Some(port) = self.capture.ports.iter().find(|p| **p == 0 || **p == self.capture.port) {
             return Err(("capture", format!("`ports` contains `{port}`, which cannot be redirected; remove it")));
         }
-        if self.capture.slice.is_empty() || self.capture.slice.split('/').any(|s| s.is_empty() || s == "..") {
+        // `.` would tag nothing of its own: the sessions' cgroups would stand beside the host's.
+        if self.capture.slice.split('/').any(|s| matches!(s, "" | "." | "..")) {
             return Err((
                 "capture",
                 format!(
@@ -51,6 +62,12 @@ impl Config {
                 ),
             ));
         }
+        if self.gateway.max_connections == 0 {
+            return Err((
+                "gateway",
+                "`max_connections` is 0, so nothing would be served; leave it out for 4096".into(),
+            ));
+        }
         for issuer in &self.identity.issuers {
             issuer.check().map_err(|m| ("identity.issuer", m))?;
         }
@@ -60,7 +77,10 @@ impl Config {
             }
         }
         for binding in &self.bindings {
-            binding.check().map_err(|m| ("binding", m))?;
+            binding.check(&self.identity.issuers).map_err(|m| ("binding", m))?;
+        }
+        for upstream in &self.upstreams {
+            upstream.check().map_err(|m| ("upstream", m))?;
         }
         let region = &self.defaults.region;
         if region.is_empty() || !region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
@@ -89,6 +109,15 @@ impl Issuer {
                 self.url
             ));
         }
+        if self.audience.iter().any(String::is_empty) {
+            return Err(format!(
+                "`audience` of `{}` contains an empty text, which is nobody's name; remove it, or name the audience your tokens carry",
+                self.url
+            ));
+        }
+        if self.groups_claim.is_empty() {
+            return Err(format!("`groups_claim` of `{}` is empty; leave it out for `groups`", self.url));
+        }
         const ASYMMETRIC: [&str; 9] = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
         if self.algorithms.is_empty() {
             return Err(format!("`algorithms` of `{}` is empty; leave it out for RS256 and ES256", self.url));
@@ -105,7 +134,16 @@ impl Issuer {
 }
 
 impl Binding {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self, issuers: &[Issuer]) -> Result<(), String> {
+        // As principals are matched: a binding's URL may have a slash at its end that the issuer's has not.
+        let is = |ours: &str, theirs: &str| ours == theirs || ours.strip_suffix('/') == Some(theirs);
+        if let Some(issuer) = &self.issuer
+            && !issuers.iter().any(|i| is(issuer.as_str(), i.url.as_str()))
+        {
+            return Err(format!(
+                "`issuer` is `{issuer}`, which no [[identity.issuer]] has as its `url`, so the binding would match nobody; add the issuer, or write it as it stands there"
+            ));
+        }
         let account = match &self.broker {
             Broker::Static { access_key_id, account, .. } => {
                 if access_key_id.len() < 16 || !access_key_id.bytes().all(|b| b.is_ascii_alphanumeric()) {
@@ -121,6 +159,21 @@ impl Binding {
             && (account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()))
         {
             return Err(format!("`account` is `{account}`; give the 12 digits of the account, in quotes"));
+        }
+        Ok(())
+    }
+}
+
+impl Upstream {
+    fn check(&self) -> Result<(), String> {
+        if !self.tls
+            && let Some(root) = &self.extra_root
+        {
+            return Err(format!(
+                "`extra_root` of `{}` is `{}`, which plain HTTP (`tls = false`) has no use for; remove one of the two",
+                self.host,
+                root.display()
+            ));
         }
         Ok(())
     }
@@ -155,6 +208,36 @@ mod tests {
         let cases: &[(&str, &str)] = &[
             ("state_dir = 'x'", "top level: `state_dir` is `x`, which is not absolute; give the whole path"),
             ("runtime_dir = 'x'", "top level: `runtime_dir` is `x`, which is not absolute; give the whole path"),
+            ("[capture]\nbpffs = 'x'", "capture: `bpffs` is `x`, which is not absolute; give the whole path"),
+            (
+                "[capture]\ncgroup_root = 'x'",
+                "capture: `cgroup_root` is `x`, which is not absolute; give the whole path",
+            ),
+            ("[policy]\ndir = 'x'", "policy: `dir` is `x`, which is not absolute; give the whole path"),
+            ("[record]\npath = 'x'", "record: `path` is `x`, which is not absolute; give the whole path"),
+            ("[control]\nsocket = 'x'", "control: `socket` is `x`, which is not absolute; give the whole path"),
+            ("[capture]\nslice = '.'", "capture: `slice` is `.`; give a path below the cgroup mount"),
+            ("[capture]\nslice = 'a/./b'", "capture: `slice` is `a/./b`; give a path below the cgroup mount"),
+            ("[capture]\nslice = ''", "capture: `slice` is ``; give a path below the cgroup mount"),
+            (
+                "[[identity.issuer]]\nurl = 'https://i'\naudience = ['a', '']",
+                "identity.issuer: `audience` of `https://i/` contains an empty text, which is nobody's name",
+            ),
+            (
+                &issuer("groups_claim = ''"),
+                "identity.issuer: `groups_claim` of `https://i.example/` is empty; leave it out for `groups`",
+            ),
+            (
+                &format!(
+                    "{}\n[[binding]]\nissuer = 'https://j.example'\nbroker = {{ kind = 'default-chain' }}",
+                    issuer("")
+                ),
+                "binding: `issuer` is `https://j.example/`, which no [[identity.issuer]] has as its `url`",
+            ),
+            (
+                "[[upstream]]\nhost = 'a.example'\naddress = '127.0.0.1:1'\ntls = false\nextra_root = '/r.pem'",
+                "upstream: `extra_root` of `a.example` is `/r.pem`, which plain HTTP (`tls = false`) has no use for",
+            ),
             ("colour = 1", "unknown field `colour`"),
             ("[capture]\nport = 0", "capture: `port` is 0; give a fixed port, the kernel side must know it"),
             ("[capture]\nport = 70000", "invalid value"),
@@ -174,6 +257,10 @@ mod tests {
             (
                 "[gateway]\nmax_buffered_body = 9",
                 "gateway: `max_buffered_body` is 9; use at least 1048576 bytes, or small uploads fail",
+            ),
+            (
+                "[gateway]\nmax_connections = 0",
+                "gateway: `max_connections` is 0, so nothing would be served; leave it out for 4096",
             ),
             ("[gateway]\nidle_timeout = 0", "`0` seconds is out of range; use 1 to 86400"),
             ("[egress]\ndefault = 'drop'", "unknown variant `drop`, expected `splice` or `refuse`"),
@@ -218,6 +305,20 @@ mod tests {
             let message = error(text);
             assert!(message.contains(expected), "{text}\n  says: {message}\n  not:  {expected}");
             assert!(message.contains("t.toml"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_binding_may_write_its_issuer_with_a_slash_at_the_end() {
+        for (url, issuer) in [
+            ("https://i.example", "https://i.example/"),
+            ("https://i.example/x", "https://i.example/x"),
+            ("https://i.example/x", "https://i.example/x/"),
+        ] {
+            let text = format!(
+                "[[identity.issuer]]\nurl = '{url}'\naudience = ['a']\n[[binding]]\nissuer = '{issuer}'\nbroker = {{ kind = 'default-chain' }}"
+            );
+            Config::parse(&text, Path::new("t.toml")).expect(issuer);
         }
     }
 

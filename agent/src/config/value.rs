@@ -29,6 +29,12 @@ impl HostPattern {
     }
 }
 
+impl std::fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", if self.below { "*." } else { "" }, self.name)
+    }
+}
+
 impl TryFrom<String> for HostPattern {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {

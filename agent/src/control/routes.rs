@@ -21,7 +21,7 @@ pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incomi
     match (request.method(), parts.as_slice()) {
         (&Method::GET, ["v1", "status"]) => status(core),
         (&Method::POST, ["v1", "run"]) => run::run(core, peer, request).await,
-        (&Method::POST, ["v1", "reload"]) => match core.reload() {
+        (&Method::POST, ["v1", "reload"]) => match core.reload_and_tell(&format!("by user {}", peer.uid)) {
             Ok(()) => answer_json(StatusCode::OK, &json!({ "reloaded": true })),
             Err(e) => error(
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -45,15 +45,13 @@ pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incomi
             ),
         },
         (&Method::POST, ["v1", "sessions", id, "signal", number]) => run::signal(core, peer, id, number),
-        (&Method::GET, ["v1", "events"]) => {
-            let filter = EventFilter {
-                kind: parameter(&query, "kind"),
-                session: parameter(&query, "session"),
-                after: parameter(&query, "after").and_then(|a| a.parse().ok()).unwrap_or(0),
-                limit: parameter(&query, "limit").and_then(|l| l.parse().ok()).unwrap_or(200).min(10_000),
-            };
-            read(core, move |r| r.events(&filter)).await
-        }
+        (&Method::GET, ["v1", "events"]) => match filter(&query) {
+            Ok(filter) => read(core, move |r| r.events(&filter)).await,
+            Err(why) => {
+                core.journal.emit(super::malformed(Some(&peer), &why));
+                error(StatusCode::BAD_REQUEST, &why, "give a whole number")
+            }
+        },
         (&Method::GET, ["v1", "verify"]) => {
             read(core, |r| {
                 Ok(match r.verify()? {
@@ -66,6 +64,13 @@ pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incomi
         (&Method::GET, ["v1", "approvals"]) => answer_json(StatusCode::OK, &core.approvals.pending()),
         (&Method::POST, ["v1", "approvals", id, verb @ ("approve" | "deny")]) => {
             let vote = Vote { approve: *verb == "approve", uid: peer.uid };
+            if own(core, id, &peer) {
+                return error(
+                    StatusCode::FORBIDDEN,
+                    "the request is one of your own user's, which somebody else has to answer",
+                    "ask a member of `control.group` who runs no agents, or root",
+                );
+            }
             match core.approvals.vote(id, vote) {
                 Ok(pending) => {
                     core.journal.emit(Event {
@@ -88,6 +93,14 @@ pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incomi
             "use the same version of the command and the daemon",
         ),
     }
+}
+
+/// Whether a request that waits is of a session of the peer's own user: an agent can have its user's other processes
+/// answer for it. Root is nobody's agent.
+fn own(core: &Core, id: &str, peer: &Peer) -> bool {
+    let waiting = core.approvals.pending().into_iter().find(|p| p.id == id);
+    let session = waiting.and_then(|p| core.sessions.by_id(&SessionId::parse(&p.session)?));
+    peer.uid != 0 && session.is_some_and(|s| s.uid == peer.uid)
 }
 
 fn status(core: &Core) -> Response<Body> {
@@ -145,6 +158,39 @@ async fn read<T: serde::Serialize + Send + 'static>(
     }
 }
 
+/// The events that a query asks for.
+fn filter(query: &str) -> Result<EventFilter, String> {
+    fn number<T: std::str::FromStr>(query: &str, name: &str) -> Result<Option<T>, String> {
+        let parse = |text: String| text.parse().map_err(|_| format!("`{name}` is `{text}`, which is no number"));
+        parameter(query, name).map(parse).transpose()
+    }
+    Ok(EventFilter {
+        kind: parameter(query, "kind"),
+        session: parameter(query, "session"),
+        after: number(query, "after")?,
+        limit: number(query, "limit")?.unwrap_or(200).min(10_000),
+    })
+}
+
 fn parameter(query: &str, name: &str) -> Option<String> {
     form_urlencoded::parse(query.as_bytes()).find(|(k, _)| k == name).map(|(_, v)| v.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_for_events_is_taken_whole_or_not_at_all() {
+        let all = filter("kind=held&session=s&after=7&limit=3").expect("good");
+        assert_eq!((all.kind.as_deref(), all.session.as_deref()), (Some("held"), Some("s")));
+        assert_eq!((all.after, all.limit), (Some(7), 3));
+        let none = filter("").expect("good");
+        assert_eq!((none.after, none.limit), (None, 200));
+        assert_eq!(filter("limit=20000").expect("good").limit, 10_000);
+        for (bad, expected) in [("after=x", "`after` is `x`"), ("limit=-1", "`limit` is `-1`")] {
+            let why = filter(bad).expect_err(bad);
+            assert!(why.contains(expected), "{why}");
+        }
+    }
 }

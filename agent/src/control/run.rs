@@ -62,7 +62,7 @@ pub enum RunAnswer {
 }
 
 pub(super) async fn run(core: &Arc<Core>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
-    let asked: RunRequest = match body(request).await {
+    let asked: RunRequest = match body(core, &peer, request).await {
         Ok(asked) => asked,
         Err(response) => return response,
     };

@@ -201,7 +201,10 @@ impl Program {
 
     /// A command as a person would type it.
     fn shown(&self, command: &str) -> String {
-        command.replace(&self.aws(""), "aws ")
+        match self {
+            Self::Cli(_) => command.replace(&self.aws(""), "aws "),
+            Self::Curl => command.to_owned(),
+        }
     }
 
     fn steps(&self) -> Vec<Step> {

@@ -196,6 +196,7 @@ pub struct Completion {
     passage: Arc<Passage>,
     received: u64,
     complete: bool,
+    given_up: bool,
     error: Option<String>,
 }
 
@@ -207,14 +208,30 @@ impl Completion {
         request_id: Option<String>,
         passage: Arc<Passage>,
     ) -> Self {
-        Self { store, exchange, status, request_id, passage, received: 0, complete: false, error: None }
+        Self {
+            store,
+            exchange,
+            status,
+            request_id,
+            passage,
+            received: 0,
+            complete: false,
+            given_up: false,
+            error: None,
+        }
     }
 
     /// The whole answer is known already: `bytes` long.
-    pub fn finish(mut self, bytes: u64, error: Option<String>) {
+    pub fn finish(mut self, bytes: u64) {
         self.received = bytes;
         self.complete = true;
-        self.error = error;
+    }
+
+    /// Writes nothing: the agent does not get this answer, and what it gets instead has an outcome of its own. Gives
+    /// AWS's request id.
+    pub fn give_up(mut self) -> Option<String> {
+        self.given_up = true;
+        self.request_id.take()
     }
 
     /// There is nothing more to come.
@@ -225,6 +242,9 @@ impl Completion {
 
 impl Drop for Completion {
     fn drop(&mut self) {
+        if self.given_up {
+            return;
+        }
         let unfinished = (!self.complete).then(|| "the agent went away before the answer ended".to_owned());
         self.store.outcome(
             self.exchange,

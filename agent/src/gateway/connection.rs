@@ -70,6 +70,11 @@ fn event(kind: Kind, session: &Session, flow: &Flow, exe: &str) -> Event {
 /// Serves one accepted connection to its end.
 pub async fn serve(core: Arc<Core>, stream: TcpStream, peer: SocketAddr, mut stop: watch::Receiver<bool>) {
     let Some((flow, session)) = attribute(&core, &stream, peer) else { return };
+    let Some(_place) = session.place(core.config.load().gateway.max_connections) else {
+        let mut told = event(Kind::Refused, &session, &flow, &flow.comm);
+        told.reason = Some("the session has `gateway.max_connections` connections open already".into());
+        return core.journal.emit(told);
+    };
     let exe = match core.capture.process(flow.pid) {
         Ok(Some(process)) => process.exe.display().to_string(),
         // It has gone, or its number means nothing here.
@@ -128,7 +133,7 @@ async fn dispatch(
     stop: &mut watch::Receiver<bool>,
 ) {
     if is_metadata(flow.original.ip()) {
-        return Box::pin(serve_metadata(core, stream, flow, session, stop)).await;
+        return Box::pin(serve_metadata(core, stream, flow, session, &exe, stop)).await;
     }
     // Boxed, so that what opening a connection takes is let go of before its life begins: most of that is idle.
     match Box::pin(open(core, stream, flow, session, exe)).await {
@@ -186,7 +191,9 @@ async fn open(
             farewell::refuse(stream, &sniffed, &reason).await;
             return None;
         }
-        let result = splice::splice(stream, seen, flow.original, config.gateway.connect_timeout).await;
+        let result =
+            splice::splice(stream, seen, flow.original, config.gateway.connect_timeout, config.egress.idle_timeout)
+                .await;
         let mut told = event(Kind::Spliced, &session, &flow, &exe);
         let name = name.map_or_else(|| flow.original.to_string(), Clone::clone);
         told.reason = Some(match result {
@@ -245,6 +252,9 @@ where
         let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(128)
+            // A client that has gone, or does not answer, holds nothing for longer.
+            .keep_alive_interval(idle_timeout)
+            .keep_alive_timeout(idle_timeout)
             .serve_connection(io, service);
         let mut serving = Box::pin(serving);
         tokio::select! {
@@ -264,14 +274,28 @@ where
             () = super::stopped(stop) => { serving.as_mut().graceful_shutdown(); serving.await }
         }
     };
-    if let Err(e) = result
-        && (e.is_parse() || e.is_parse_too_large())
-    {
-        // hyper has answered 400; the journal should know too.
+    // hyper has answered 400, or GOAWAY; the journal should know too.
+    if let Some(why) = result.err().and_then(|e| misspoken(&e)) {
         let mut told = connection.event(Kind::Refused);
-        told.reason = Some(format!("malformed HTTP: {e}"));
+        told.reason = Some(why);
         connection.core.journal.emit(told);
     }
+}
+
+/// What the other side said that is not HTTP. `None`: it went away, or was told to.
+pub fn misspoken(error: &hyper::Error) -> Option<String> {
+    if error.is_parse() || error.is_parse_too_large() {
+        return Some(format!("malformed HTTP: {error}"));
+    }
+    // hyper does not say of an error that it is HTTP/2's, but everything else it says with a method or an `io::Error`.
+    // That the client reports an error of ours, or of its own, is nothing malformed.
+    let source = std::error::Error::source(error)?;
+    let other = error.is_user() || error.is_canceled() || error.is_closed() || error.is_timeout();
+    if other || source.is::<std::io::Error>() || !error.to_string().starts_with("http2 error") {
+        return None;
+    }
+    let what = source.to_string();
+    (!what.contains("received")).then(|| format!("malformed HTTP/2: {what}"))
 }
 
 async fn serve_metadata(
@@ -279,8 +303,11 @@ async fn serve_metadata(
     stream: TcpStream,
     flow: Flow,
     session: Arc<Session>,
+    exe: &str,
     stop: &mut watch::Receiver<bool>,
 ) {
+    let mut told = event(Kind::Refused, &session, &flow, exe);
+    let journal = core.clone();
     let timeout = core.config.load().gateway.handshake_timeout;
     let service = service_fn(move |request: http::Request<Incoming>| {
         let region = core.config.load().defaults.region.clone();
@@ -296,8 +323,11 @@ async fn serve_metadata(
         .serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     tokio::select! {
-        // A metadata client that misspeaks gets hyper's 400; nothing has been given to it.
-        _ = serving.as_mut() => {}
+        // A client that misspeaks has had hyper's 400, and nothing has been given to it.
+        result = serving.as_mut() => if let Some(why) = result.err().and_then(|e| misspoken(&e)) {
+            told.reason = Some(format!("a request to the metadata service was refused: {why}"));
+            journal.journal.emit(told);
+        },
         () = super::stopped(stop) => {}
     }
 }
@@ -309,6 +339,66 @@ fn is_metadata(ip: IpAddr) -> bool {
         IpAddr::V6(ip) => {
             ip == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
                 || ip == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+    /// What is told of a client that says this, and then listens to the end.
+    async fn told(h2: bool, said: &[u8]) -> Option<String> {
+        let (mut client, server) = tokio::io::duplex(1 << 20);
+        let service = service_fn(|_| async { Ok::<_, Infallible>(http::Response::new(Full::<Bytes>::default())) });
+        let serving = tokio::spawn(async move {
+            let io = TokioIo::new(server);
+            if h2 {
+                hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await
+            } else {
+                hyper::server::conn::http1::Builder::new().serve_connection(io, service).await
+            }
+        });
+        client.write_all(said).await.expect("room");
+        client.shutdown().await.expect("open");
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.expect("an end");
+        serving.await.expect("no panic").err().and_then(|e| misspoken(&e))
+    }
+
+    #[tokio::test]
+    async fn what_is_not_http_is_told_and_a_client_that_leaves_is_not() {
+        for (h2, said, expected) in [
+            (false, &b"\x00\x01\r\n\r\n"[..], Some("malformed HTTP: ")),
+            (false, b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", Some("malformed HTTP: ")),
+            (true, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", Some("malformed HTTP/2: ")),
+            // A DATA frame on stream 0.
+            (
+                true,
+                &[PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0], &[0, 0, 1, 0, 0, 0, 0, 0, 0, 0]].concat(),
+                Some("malformed HTTP/2: "),
+            ),
+            (false, b"", None),
+            (false, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", None),
+            (true, PREFACE, None),
+            // A GOAWAY of the client's, with an error that it found.
+            (
+                true,
+                &[PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0], &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]].concat(),
+                None,
+            ),
+        ] {
+            let told = told(h2, said).await;
+            let as_expected = match (expected, &told) {
+                (Some(start), Some(told)) => told.starts_with(start),
+                (None, None) => true,
+                _ => false,
+            };
+            assert!(as_expected, "{:?} is told as {told:?}", String::from_utf8_lossy(said));
         }
     }
 }

@@ -22,7 +22,7 @@ mod telling;
 use form::strip_hop_by_hop;
 use refusal::Refusal;
 
-use super::body::{BodyError, Passage, RequestBody, ResponseBody};
+use super::body::{BodyError, Completion, Passage, RequestBody, ResponseBody};
 use super::connection::Connection;
 use super::upstream::UpstreamBody;
 use crate::approval;
@@ -58,6 +58,8 @@ struct Exchange<'a> {
     /// Known from the stage that found them on, for the answer and the record of a refusal.
     protocol: Option<Protocol>,
     operation: Option<Arc<Operation>>,
+    /// Account of the held credentials, where it is known.
+    account: Option<String>,
     recorded: Option<ExchangeId>,
     passage: Arc<Passage>,
 }
@@ -75,6 +77,7 @@ impl<'a> Exchange<'a> {
             request_id: OnceLock::new(),
             protocol: None,
             operation: None,
+            account: None,
             recorded: None,
             passage: Arc::default(),
         }
@@ -87,14 +90,21 @@ impl<'a> Exchange<'a> {
         let body = self.read(body, &claim, &route).await?;
         let payload = self.authenticate(&claim, &body)?;
         let held = self.held().await;
-        let operation = self.understand(route, &body, held.as_deref().ok())?;
+        self.account = held.as_ref().ok().and_then(|h| h.account.clone());
+        let operation = self.understand(route, &body)?;
         let decision = self.decide(&operation)?;
+        let held = worth_asking(decision.effect, held)?;
         let observed = self.enforce(&operation, &decision).await?;
         let held = held?;
         let id = self.record_intent(&operation, &decision, observed).await?;
-        let request = self.sign(&operation, &held, payload, body)?;
-        let response = self.send(request).await?;
-        self.answer(response, &operation, &decision, id).await
+        // An agent that goes away while it waits leaves an outcome, too.
+        let waiting = Completion::new(self.connection.core.store.clone(), id, 0, None, self.passage.clone());
+        let response = match self.sign(&operation, &held, payload, body) {
+            Ok(request) => self.send(request).await,
+            Err(refusal) => Err(refusal),
+        };
+        waiting.give_up();
+        self.answer(response?, &operation, &decision, &held, id).await
     }
 
     // ---- stages ---------------------------------------------------------------------------
@@ -223,14 +233,13 @@ impl<'a> Exchange<'a> {
     }
 
     /// The whole operation: action, resources, parameters.
-    fn understand(&mut self, route: Route, body: &Read, held: Option<&Held>) -> Result<Arc<Operation>, Refusal> {
+    fn understand(&mut self, route: Route, body: &Read) -> Result<Arc<Operation>, Refusal> {
         let bytes = match body {
             Read::Whole(bytes) => Some(bytes.as_ref()),
             Read::Stream(_) => None,
         };
-        let account = held.and_then(|h| h.account.as_deref());
         let operation = route
-            .finish(self.parts.uri.query().unwrap_or_default(), bytes, account)
+            .finish(self.parts.uri.query().unwrap_or_default(), bytes, self.account.as_deref())
             .map_err(|e| Refusal::malformed(e.to_string()))?;
         let operation = Arc::new(operation);
         self.operation = Some(operation.clone());
@@ -341,6 +350,8 @@ impl<'a> Exchange<'a> {
         strip_hop_by_hop(&mut parts.headers);
         parts.headers.remove(header::EXPECT);
         parts.headers.remove(header::TRANSFER_ENCODING);
+        // Answers have to be readable: some are masked, and none may carry what was signed with.
+        parts.headers.remove(header::ACCEPT_ENCODING);
         sigv4::sign(
             &mut parts,
             &payload,
@@ -385,8 +396,33 @@ impl<'a> Exchange<'a> {
     }
 }
 
+/// A person is asked only for what can then be done; without held credentials the refusal comes at once. A no of the
+/// policy's comes first all the same: it is what the agent should read.
+fn worth_asking<T>(effect: Effect, held: Result<T, Refusal>) -> Result<Result<T, Refusal>, Refusal> {
+    match effect {
+        Effect::Hold => held.map(Ok),
+        Effect::Allow | Effect::Deny => Ok(held),
+    }
+}
+
 /// A request body after the reading stage.
 enum Read {
     Whole(Bytes),
     Stream(Incoming),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_asked_to_approve_what_has_no_credentials() {
+        let none = || Err::<(), _>(Refusal::new(ErrorKind::AccessDenied, "no binding"));
+        assert!(worth_asking(Effect::Hold, none()).is_err());
+        assert!(matches!(worth_asking(Effect::Hold, Ok(())), Ok(Ok(()))));
+        // A deny is answered as a deny, and an allow as what it lacks, by what comes after.
+        for effect in [Effect::Allow, Effect::Deny] {
+            assert!(matches!(worth_asking(effect, none()), Ok(Err(_))), "{effect:?}");
+        }
+    }
 }

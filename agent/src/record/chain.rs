@@ -3,7 +3,9 @@
 //! Each write leaves a link: what was written, as one line of JSON, and the SHA-256 over the link before it and that
 //! line. The tables beside it are what the links say, laid out for reading; [`verify`] checks both.
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::RecordError;
@@ -36,6 +38,7 @@ pub(super) fn head(connection: &Connection) -> rusqlite::Result<(i64, [u8; 32])>
 /// The first link that is not as it was written.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Broken {
+    /// 0: every link holds, but a table has what none of them speaks of.
     pub seq: i64,
     pub why: String,
 }
@@ -43,13 +46,19 @@ pub struct Broken {
 /// Walks the chain. Gives how many links there are and the last hash, or the first that does not hold.
 pub fn verify(connection: &Connection) -> Result<Result<(i64, [u8; 32]), Broken>, RecordError> {
     let failed = |e: rusqlite::Error| RecordError::Read(e.to_string());
-    let mut statement = connection.prepare("SELECT seq, kind, body, hash FROM link ORDER BY seq").map_err(failed)?;
-    let mut rows = statement.query([]).map_err(failed)?;
+    // One view of everything: a daemon that goes on writing must not look like tampering.
+    let view = connection.unchecked_transaction().map_err(failed)?;
+    walk(&view).map_err(failed)
+}
+
+fn walk(connection: &Connection) -> rusqlite::Result<Result<(i64, [u8; 32]), Broken>> {
+    let mut statement = connection.prepare("SELECT seq, kind, body, hash FROM link ORDER BY seq")?;
+    let mut rows = statement.query([])?;
     let (mut before, mut last) = (START, 0);
-    while let Some(row) = rows.next().map_err(failed)? {
-        let seq: i64 = row.get(0).map_err(failed)?;
-        let (kind, body): (String, String) = (row.get(1).map_err(failed)?, row.get(2).map_err(failed)?);
-        let stored: Vec<u8> = row.get(3).map_err(failed)?;
+    while let Some(row) = rows.next()? {
+        let seq: i64 = row.get(0)?;
+        let (kind, body): (String, String) = (row.get(1)?, row.get(2)?);
+        let stored: Vec<u8> = row.get(3)?;
         if seq != last + 1 {
             return Ok(Err(Broken { seq: last + 1, why: "a link is missing".into() }));
         }
@@ -57,86 +66,117 @@ pub fn verify(connection: &Connection) -> Result<Result<(i64, [u8; 32]), Broken>
         if stored != expected {
             return Ok(Err(Broken { seq, why: "its hash is not that of its content".into() }));
         }
-        if let Some(why) = contradiction(connection, &kind, &body).map_err(failed)? {
+        if let Some(why) = contradiction(connection, &kind, &body)? {
             return Ok(Err(Broken { seq, why }));
         }
         (before, last) = (expected, seq);
     }
+    for (what, rows, kind) in ROWS {
+        // All links are JSON by now.
+        let sql = format!(
+            "{rows} EXCEPT SELECT json_extract(body, '$.id') FROM link WHERE kind = '{kind}' ORDER BY 1 LIMIT 1"
+        );
+        let mut statement = connection.prepare(&sql)?;
+        let mut extra = statement.query([])?;
+        if let Some(row) = extra.next()? {
+            let id = match row.get_ref(0)? {
+                ValueRef::Text(id) => String::from_utf8_lossy(id).into_owned(),
+                id => id.as_i64().unwrap_or_default().to_string(),
+            };
+            return Ok(Err(Broken { seq: 0, why: format!("{what} {id} is in its table, and no link speaks of it") }));
+        }
+    }
     Ok(Ok((last, before)))
 }
 
+/// What a table may hold only with a link of a kind: in words, the ids, the kind.
+const ROWS: [(&str, &str, &str); 5] = [
+    ("exchange", "SELECT id FROM exchange", "intent"),
+    (
+        "the outcome of exchange",
+        "SELECT id FROM exchange
+         WHERE coalesce(status, request_id, bytes_sent, bytes_received, ended, error) IS NOT NULL",
+        "outcome",
+    ),
+    ("session", "SELECT id FROM session", "session"),
+    ("the end of session", "SELECT id FROM session WHERE state <> 'open' OR ended IS NOT NULL", "end"),
+    ("event", "SELECT id FROM event", "event"),
+];
+
 /// How a table row differs from the link that says what was written to it.
 fn contradiction(connection: &Connection, kind: &str, body: &str) -> rusqlite::Result<Option<String>> {
-    let Ok(value) = serde_json::from_str::<serde_json::Value>(body) else { return Ok(Some("it is not JSON".into())) };
-    let differs = |what: &str| Some(format!("the {what} beside it says something else"));
-    Ok(match kind {
-        "intent" => {
-            let sql = "SELECT action, decision, subject, session, host, target, method, reason, parameters, resources FROM exchange WHERE id = ?1";
-            let row: Option<Vec<String>> = row(connection, sql, params![value["id"].as_i64()], 10)?;
-            let fields = [
-                "action",
-                "decision",
-                "subject",
+    let Ok(link) = serde_json::from_str::<Value>(body) else { return Ok(Some("it is not JSON".into())) };
+    // All that the lines of `super::line` say; a column is called as its member, but for the end's time.
+    let (table, sql, members): (_, _, &[&str]) = match kind {
+        "intent" => (
+            "exchange",
+            "SELECT session, issuer, subject, started, pid, exe, host, method, target, action, operation, resources,
+             region, account, parameters, decision, policies, reason, observed FROM exchange WHERE id = ?1",
+            &[
                 "session",
+                "issuer",
+                "subject",
+                "started",
+                "pid",
+                "exe",
                 "host",
-                "target",
                 "method",
-                "reason",
-                "parameters",
+                "target",
+                "action",
+                "operation",
                 "resources",
-            ];
-            let same = row.is_some_and(|row| fields.iter().zip(&row).all(|(f, r)| value[*f].as_str() == Some(r)));
-            if same { None } else { differs("exchange") }
+                "region",
+                "account",
+                "parameters",
+                "decision",
+                "policies",
+                "reason",
+                "observed",
+            ],
+        ),
+        "outcome" => (
+            "exchange",
+            // A link says 0 where there was no status.
+            "SELECT coalesce(status, 0), request_id, bytes_sent, bytes_received, ended, error FROM exchange WHERE id = ?1",
+            &["status", "request_id", "bytes_sent", "bytes_received", "ended", "error"],
+        ),
+        "session" => (
+            "session",
+            "SELECT name, issuer, subject, uid, cgroup, command, started FROM session WHERE id = ?1",
+            &["name", "issuer", "subject", "uid", "cgroup", "command", "started"],
+        ),
+        "end" => ("session", "SELECT state, ended FROM session WHERE id = ?1", &["state", "at"]),
+        "event" => ("event", "SELECT at, kind, fields, session FROM event WHERE id = ?1", &["at", "kind", "fields"]),
+        _ => return Ok(Some(format!("`{kind}` is no kind of link"))),
+    };
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = match &link["id"] {
+        Value::String(id) => statement.query([id])?,
+        id => statement.query([id.as_i64()])?,
+    };
+    let Some(row) = rows.next()? else { return Ok(Some(format!("the {table} beside it is gone"))) };
+    for (n, member) in members.iter().enumerate() {
+        if !same(&link[*member], row.get_ref(n)?) {
+            return Ok(Some(format!("the {table} beside it says something else (`{member}`)")));
         }
-        "outcome" => {
-            let row = row(
-                connection,
-                "SELECT CAST(coalesce(status, 0) AS TEXT), CAST(bytes_sent AS TEXT), CAST(bytes_received AS TEXT) FROM exchange WHERE id = ?1",
-                params![value["id"].as_i64()],
-                3,
-            )?;
-            let same = row.is_some_and(|row| {
-                ["status", "bytes_sent", "bytes_received"]
-                    .iter()
-                    .zip(&row)
-                    .all(|(f, r)| r.parse().is_ok_and(|r: i64| value[*f] == r))
-            });
-            if same { None } else { differs("exchange") }
+    }
+    if kind == "event" {
+        // The column is for looking up; what the link says of the session is among the fields.
+        let fields = link["fields"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+        if !same(&fields.unwrap_or_default()["TOLLGATE_SESSION"], row.get_ref(members.len())?) {
+            return Ok(Some("the event beside it says something else (`session`)".into()));
         }
-        "session" => {
-            let row = row(
-                connection,
-                "SELECT subject, name, command FROM session WHERE id = ?1",
-                params![value["id"].as_str()],
-                3,
-            )?;
-            let same = row.is_some_and(|row| {
-                ["subject", "name", "command"].iter().zip(&row).all(|(f, r)| value[*f].as_str() == Some(r))
-            });
-            if same { None } else { differs("session") }
-        }
-        "event" => {
-            let row = row(connection, "SELECT fields FROM event WHERE id = ?1", params![value["id"].as_i64()], 1)?;
-            if row.is_some_and(|row| row[0] == value["fields"].as_str().unwrap_or_default()) {
-                None
-            } else {
-                differs("event")
-            }
-        }
-        _ => None,
-    })
+    }
+    Ok(None)
 }
 
-fn row(
-    connection: &Connection,
-    sql: &str,
-    params: impl rusqlite::Params,
-    columns: usize,
-) -> rusqlite::Result<Option<Vec<String>>> {
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params)?;
-    match rows.next()? {
-        Some(row) => (0..columns).map(|n| row.get(n)).collect::<rusqlite::Result<_>>().map(Some),
-        None => Ok(None),
+/// Whether a link's member and a table's cell say the same.
+fn same(member: &Value, cell: ValueRef<'_>) -> bool {
+    match (member, cell) {
+        (Value::Null, ValueRef::Null) => true,
+        (Value::Bool(member), ValueRef::Integer(cell)) => i64::from(*member) == cell,
+        (Value::Number(member), ValueRef::Integer(cell)) => member.as_i64() == Some(cell),
+        (Value::String(member), ValueRef::Text(cell)) => member.as_bytes() == cell,
+        _ => false,
     }
 }

@@ -22,7 +22,7 @@ pub struct SessionSummary {
     pub ended: Option<i64>,
     pub state: String,
     pub exchanges: i64,
-    /// Exchanges that were not let through.
+    /// Exchanges that were not let through; those that observe mode let through do not count.
     pub blocked: i64,
 }
 
@@ -42,6 +42,8 @@ pub struct ExchangeRow {
     pub operation: String,
     pub resources: Vec<String>,
     pub region: String,
+    /// Account of the held credentials, where it was known.
+    pub account: Option<String>,
     pub parameters: String,
     pub decision: String,
     pub policies: Vec<String>,
@@ -70,8 +72,9 @@ pub struct EventRow {
 pub struct EventFilter {
     pub kind: Option<String>,
     pub session: Option<String>,
-    /// Events with a greater number.
-    pub after: i64,
+    /// The first events with a greater number, so that whoever asks again after the last one misses none. `None`: the
+    /// newest.
+    pub after: Option<i64>,
     pub limit: u32,
 }
 
@@ -106,12 +109,16 @@ impl Reader {
         self.all(&format!("SELECT {EXCHANGE} FROM exchange WHERE session = ?1 ORDER BY id"), params![session], exchange)
     }
 
-    /// Events in the order they happened; without `after`, the last `limit` of them.
+    /// Events in the order they happened: the first `limit` after a number, or the last `limit` of all.
     pub fn events(&self, filter: &EventFilter) -> Result<Vec<EventRow>, RecordError> {
+        let order = if filter.after.is_some() { "ASC" } else { "DESC" };
         let mut rows = self.all(
-            "SELECT id, at, kind, session, fields FROM event
-             WHERE (?1 IS NULL OR kind = ?1) AND (?2 IS NULL OR session = ?2) AND id > ?3 ORDER BY id DESC LIMIT ?4",
-            params![filter.kind, filter.session, filter.after, filter.limit],
+            &format!(
+                "SELECT id, at, kind, session, fields FROM event
+                 WHERE (?1 IS NULL OR kind = ?1) AND (?2 IS NULL OR session = ?2) AND id > ?3
+                 ORDER BY id {order} LIMIT ?4"
+            ),
+            params![filter.kind, filter.session, filter.after.unwrap_or(0), filter.limit],
             |r| {
                 let fields: String = r.get(4)?;
                 Ok(EventRow {
@@ -123,7 +130,9 @@ impl Reader {
                 })
             },
         )?;
-        rows.reverse();
+        if filter.after.is_none() {
+            rows.reverse();
+        }
         Ok(rows)
     }
 
@@ -146,10 +155,11 @@ impl Reader {
 
 const SESSIONS: &str = "SELECT s.id, s.name, s.issuer, s.subject, s.uid, s.command, s.started, s.ended, s.state,
     (SELECT count(*) FROM exchange e WHERE e.session = s.id),
-    (SELECT count(*) FROM exchange e WHERE e.session = s.id AND e.decision IN ('deny', 'refuse')) FROM session s";
+    (SELECT count(*) FROM exchange e WHERE e.session = s.id AND e.decision IN ('deny', 'refuse')
+        AND NOT e.observed) FROM session s";
 
 const EXCHANGE: &str =
-    "id, session, subject, started, pid, exe, host, method, target, action, operation, resources, region, parameters,
+    "id, session, subject, started, pid, exe, host, method, target, action, operation, resources, region, account, parameters,
     decision, policies, reason, observed, status, request_id, bytes_sent, bytes_received, ended, error";
 
 fn session(r: &Row<'_>) -> rusqlite::Result<SessionSummary> {
@@ -183,17 +193,18 @@ fn exchange(r: &Row<'_>) -> rusqlite::Result<ExchangeRow> {
         operation: r.get(10)?,
         resources: lines(r.get(11)?),
         region: r.get(12)?,
-        parameters: r.get(13)?,
-        decision: r.get(14)?,
-        policies: lines(r.get(15)?),
-        reason: r.get(16)?,
-        observed: r.get(17)?,
-        status: r.get(18)?,
-        request_id: r.get(19)?,
-        bytes_sent: r.get(20)?,
-        bytes_received: r.get(21)?,
-        ended: r.get(22)?,
-        error: r.get(23)?,
+        account: r.get(13)?,
+        parameters: r.get(14)?,
+        decision: r.get(15)?,
+        policies: lines(r.get(16)?),
+        reason: r.get(17)?,
+        observed: r.get(18)?,
+        status: r.get(19)?,
+        request_id: r.get(20)?,
+        bytes_sent: r.get(21)?,
+        bytes_received: r.get(22)?,
+        ended: r.get(23)?,
+        error: r.get(24)?,
     })
 }
 
@@ -203,4 +214,58 @@ fn lines(text: String) -> Vec<String> {
 
 fn read(e: rusqlite::Error) -> RecordError {
     RecordError::Read(e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::super::testing::{Scratch, intent};
+    use super::super::{Intent, SessionRow};
+    use super::*;
+    use crate::journal::Event;
+
+    #[tokio::test]
+    async fn what_observe_mode_let_through_was_not_blocked() {
+        let scratch = Scratch::open();
+        let row = SessionRow {
+            id: scratch.session.clone(),
+            name: "n".into(),
+            issuer: None,
+            subject: "s".into(),
+            uid: 0,
+            cgroup: "/c".into(),
+            command: Vec::new(),
+            started: SystemTime::now(),
+        };
+        scratch.store.open_session(row).await.expect("written");
+        for (decision, observed) in
+            [("allow", false), ("deny", false), ("deny", true), ("refuse", false), ("hold", true)]
+        {
+            let intent = Intent { decision, observed, ..intent(&scratch.session, 1) };
+            scratch.store.intent(intent).await.expect("written");
+        }
+        let session = Reader::open(scratch.store.path()).and_then(|r| r.session(scratch.session.as_str()));
+        let session = session.expect("reads").expect("is there");
+        assert_eq!((session.exchanges, session.blocked), (5, 2));
+    }
+
+    #[tokio::test]
+    async fn who_follows_events_misses_none_however_many_came_at_once() {
+        let scratch = Scratch::open();
+        let reader = Reader::open(scratch.store.path()).expect("opens");
+        let ask = |after, limit| {
+            let rows = reader.events(&EventFilter { after, limit, ..EventFilter::default() }).expect("reads");
+            rows.iter().map(|r| r.id).collect::<Vec<_>>()
+        };
+        // Nothing yet: who follows from here wants the first ones next, not the newest.
+        assert!(ask(None, 2).is_empty());
+        for _ in 0..5 {
+            scratch.store.event(SystemTime::now(), Event::default());
+        }
+        scratch.store.flush().await;
+        assert_eq!(ask(None, 2), [4, 5]);
+        assert_eq!((ask(Some(0), 2), ask(Some(2), 2), ask(Some(4), 2)), (vec![1, 2], vec![3, 4], vec![5]));
+        assert!(ask(Some(5), 2).is_empty());
+    }
 }

@@ -103,8 +103,10 @@ impl Store {
     /// Writes what is about to happen, or was refused. Durable when it returns.
     pub async fn intent(&self, intent: Intent) -> Result<ExchangeId, RecordError> {
         let id = ExchangeId(self.shared.next.fetch_add(1, Ordering::Relaxed));
-        self.ask(|answer| Write::Intent(id, Box::new(intent), answer)).await?;
-        Ok(id)
+        let mut abandoned = Abandoned { store: self, id: Some(id) };
+        let result = self.ask(|answer| Write::Intent(id, Box::new(intent), answer)).await;
+        abandoned.id = None;
+        result.map(|()| id)
     }
 
     /// Writes what became of an exchange. Does not wait.
@@ -144,6 +146,30 @@ impl Store {
     fn put(&self, write: Write) {
         if self.shared.queue.push(write).is_err() {
             tracing::error!("the record's writer has stopped");
+        }
+    }
+}
+
+/// An intent whose exchange nobody waits for any more, because the agent has gone away: it has an outcome, too.
+struct Abandoned<'a> {
+    store: &'a Store,
+    id: Option<ExchangeId>,
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.store.outcome(
+                id,
+                Outcome {
+                    status: 0,
+                    request_id: None,
+                    bytes_sent: 0,
+                    bytes_received: 0,
+                    ended: SystemTime::now(),
+                    error: Some("the agent went away before the request was sent".into()),
+                },
+            );
         }
     }
 }

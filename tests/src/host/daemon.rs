@@ -20,9 +20,15 @@ impl Host {
 
     /// Starts the daemon; gives its log if it ends before it answers.
     pub fn try_start_daemon(&self) -> Result<(), String> {
+        self.try_start_daemon_with(&self.settings.daemon_env)
+    }
+
+    /// The same with other variables than the host's settings name.
+    pub fn try_start_daemon_with(&self, env: &[(String, String)]) -> Result<(), String> {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).expect("a log file");
         let mut command = self.enter();
         command.envs(std::env::var_os("TOLLGATE_LOG").map(|level| ("TOLLGATE_LOG", level)));
+        command.envs(env.iter().map(|(name, value)| (name, value)));
         command.arg(self.tollgate_path()).args(["daemon", "--config"]).arg(self.config());
         let child = command.stdout(Stdio::null()).stderr(log).spawn().expect("nsenter starts");
         let mut daemon = self.lock();

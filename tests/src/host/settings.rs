@@ -41,6 +41,8 @@ pub struct Settings {
     pub egress: String,
     /// The `[[binding]]`s; `None`: the held key, for everybody.
     pub bindings: Option<String>,
+    /// Variables of the daemon's, besides `PATH`.
+    pub daemon_env: Vec<(String, String)>,
 }
 
 impl Default for Settings {
@@ -53,6 +55,7 @@ impl Default for Settings {
             gateway: "handshake_timeout = 5".into(),
             egress: String::new(),
             bindings: None,
+            daemon_env: Vec::new(),
         }
     }
 }

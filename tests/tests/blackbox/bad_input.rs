@@ -1,7 +1,7 @@
 //! Malformed input: whoever sent it is told, an event says so, and the daemon goes on.
 
 use serde_json::Value;
-use tollgate_tests::host::{Agent, Host};
+use tollgate_tests::host::{Agent, Host, Settings};
 
 /// Runs a script in a session of its own, and sees that the daemon serves the next one.
 fn probe(name: &str, script: &str) -> (Agent<'static>, Vec<Value>) {
@@ -118,28 +118,69 @@ show(ask(tls(STS), message(*signed(STS, WHO, keys=keys, headers={"Connection": "
     }
 }
 
-/// RFC 9112 §6.3: the length is ignored. What matters is that no second request hides in the body.
+/// RFC 9112 §6.3: the chunks count and the length is ignored. What matters is that the endpoint sees no request but those
+/// that were judged, wherever a second one hides: each hidden one is signed, allowed, and would succeed on its own.
 #[test]
 fn a_length_beside_chunks_smuggles_nothing() {
-    let (agent, answers) = probe(
-        "smuggle",
-        r#"
+    // Its own, so that moto's log holds what this agent got through and nothing else.
+    let host = Host::start(Settings::default());
+    let agent = host.agent("smuggle");
+    let upstream = || {
+        let log = std::fs::read_to_string(host.dir().join("moto.log")).expect("moto's log");
+        log.lines().filter(|line| line.contains("\"POST / HTTP/1.1\"")).count()
+    };
+    let before = upstream();
+    let script = |more: &str| {
+        agent.probe(&format!(
+            r#"
 keys = placeholder()
 line, fields = signed(STS, WHO, keys=keys)
-hidden = message(*signed(STS, WHO.replace("GetCallerIdentity", "GetSessionToken"), keys=keys), "")
-chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(WHO), WHO.encode())
-for extra in ([("Content-Length", len(chunks + hidden)), ("Transfer-Encoding", "chunked")],
-              [("Transfer-Encoding", "chunked"), ("Content-Length", len(chunks + hidden))]):
-    show(ask(tls(STS), head(line, [*fields, *extra]) + chunks + hidden))
+hidden = message(*signed(STS, WHO, keys=keys), WHO)
+def chunked(data): return b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data)
+def both(length, line, fields, body, name=STS):
+    length, chunks = ("Content-Length", length), ("Transfer-Encoding", "chunked")
+    for extra in ([length, chunks], [chunks, length]):
+        show(ask(tls(name), head(line, [*fields, *extra]) + body))
+{more}"#
+        ))
+    };
+    let statuses = |answers: &[Value]| -> Vec<usize> {
+        answers.iter().map(|a| a[1].as_str().expect("text").matches("HTTP/1.1 200").count()).collect()
+    };
+    // Honestly sent, the hidden one is answered and counted: one alone, and one behind another.
+    let honest = script(
+        "show(ask(tls(STS), hidden))\nshow(ask(tls(STS), head(line, [*fields, (\"Content-Length\", len(WHO))]) + WHO.encode() + hidden))",
+    );
+    assert_eq!(statuses(&honest), [1, 2], "{honest:?}");
+    assert_eq!((upstream() - before, agent.timeline().exchanges.len()), (3, 3));
+
+    // Behind the chunks, where the length would still cover it.
+    let before = upstream();
+    let answers = script("both(len(chunked(WHO.encode()) + hidden), line, fields, chunked(WHO.encode()) + hidden)");
+    let timeline = agent.timeline();
+    // The one before it is judged and answered, and the connection closed, as the RFC asks.
+    assert_eq!(statuses(&answers), [1, 1], "{answers:?}");
+    assert_eq!((upstream() - before, timeline.exchanges.len()), (2, 2), "{timeline:#?}");
+
+    // Inside of a chunk, where the length has ended: it is nothing but the bytes of an object.
+    let answers = script(
+        r#"
+def put(path, **more): return signed(S3, "loot" if not more else "", "PUT", path, "s3", s3=True, keys=keys, **more)
+def loot(path): return message(*put(path), "loot")
+show(ask(tls(S3), loot("/tollgate-test/honest")))
+hidden = loot("/tollgate-test/smuggled")
+both(len(b"%x\r\n" % len(hidden)), *put("/tollgate-test/cover", payload="UNSIGNED-PAYLOAD"), chunked(hidden), S3)
 "#,
     );
+    let bucket = host.dir().join("s3/tollgate-test");
     let timeline = agent.timeline();
-    for answer in &answers {
-        let text = answer[1].as_str().expect("text");
-        assert!(!text.contains("SessionToken>"), "{text}");
-    }
-    // Whatever the endpoint was sent has been judged, and stands in the record.
-    assert!(timeline.exchanges.iter().filter(|e| e.decision == "allow").all(|e| e.action == "sts:GetCallerIdentity"));
+    let targets: Vec<&str> = timeline.exchanges.iter().map(|e| e.target.as_str()).collect();
+    let [honest, cover] = ["/tollgate-test/honest", "/tollgate-test/cover"];
+    assert_eq!(targets, [honest, cover, cover], "{answers:?}");
+    // S3 wants a length, and the one that was sent has gone: it reached the endpoint as chunks or not at all.
+    assert!(answers[1..].iter().all(|a| a[0] == 411), "{answers:?}");
+    assert_eq!(std::fs::read(bucket.join("honest")).expect("it would have been stored"), b"loot");
+    assert!(!bucket.join("smuggled").exists(), "it was smuggled");
 }
 
 #[test]

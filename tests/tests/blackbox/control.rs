@@ -1,7 +1,10 @@
 //! The daemon's own life: who may ask it, how it stops, how it takes new settings.
 
+use std::ffi::OsString;
+
 use nix::sys::signal::Signal;
-use tollgate_tests::host::{BUDGET, Host, POLICIES, Settings, wait_for};
+use serde_json::json;
+use tollgate_tests::host::{BUDGET, Host, POLICIES, Settings, unique, wait_for};
 
 #[test]
 fn a_tagged_process_may_not_use_the_control_socket() {
@@ -154,10 +157,25 @@ fn malformed_control_requests_get_a_clear_error() {
     ] {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(text), "{text}: {answer}");
     }
-    // A command that is empty opens no session that stays.
-    let empty = serde_json::json!({"argv": [], "env": [], "cwd": "/", "umask": 18}).to_string();
-    let answer = post("/v1/run", &empty);
-    assert!(!answer.is_empty(), "an answer");
+    for told in ["malformed request on the control socket, from user 0", "the request is not what was expected"] {
+        host.event("refused", told);
+    }
+    // A command that is empty, or that there is not, opens no session that stays.
+    let home = host.work("home");
+    std::fs::create_dir(&home).expect("a home");
+    for argv in [&[][..], &[""], &["/nonexistent/command"]] {
+        let name = unique("malformed");
+        let argv: Vec<OsString> = argv.iter().map(Into::into).collect();
+        let order = json!({"argv": argv, "env": [(OsString::from("HOME"), home.as_os_str())], "cwd": "/", "umask": 18, "name": name}).to_string();
+        let answer = post("/v1/run", &order);
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("exited"), "{argv:?}: {answer}");
+        let timeline = host.timeline(&name);
+        assert_eq!(timeline.state(), "ended", "{argv:?}: {timeline:#?}");
+        timeline.event("session-ended", "");
+        let open = host.tollgate(&["sessions", "list", "--state", "open", "--json"]).ok();
+        let open: Vec<serde_json::Value> = serde_json::from_str(&open).expect("JSON");
+        assert!(open.iter().all(|s| s["name"] != name), "{argv:?}: {open:?}");
+    }
     assert!(host.daemon_is_running(), "{}", host.daemon_log());
     assert!(!host.daemon_log().contains("panicked"), "{}", host.daemon_log());
 }

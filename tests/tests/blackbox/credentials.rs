@@ -169,9 +169,15 @@ show(ask(tls(S3), message(line, fields, body[:-1] + b"b")))
 "#,
     );
     assert!(!host.dir().join("s3/tollgate-test/altered").exists(), "it was stored");
+    assert_eq!(answers.len(), 2);
     for answer in &answers {
-        assert_ne!(answer[0], 200, "{answer}");
+        assert_eq!(answer[0], 403, "{answer}");
+        assert!(answer[1].as_str().expect("text").contains("<Code>SignatureDoesNotMatch</Code>"), "{answer}");
     }
     let timeline = agent.timeline();
-    assert!(timeline.exchanges.iter().all(|e| e.error.is_some()), "{timeline:#?}");
+    let [first, last] = timeline.exchanges.as_slice() else { panic!("two exchanges: {timeline:#?}") };
+    for exchange in [first, last] {
+        assert_eq!(exchange.action, "s3:PutObject");
+        assert!(exchange.error.as_deref().is_some_and(|e| e.contains("not the one that was signed")), "{exchange:?}");
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tollgate_tests::bed::{ACCOUNT, BUCKET};
@@ -163,15 +163,17 @@ fn flipped(token: &str, part: usize) -> String {
     parts.join(".")
 }
 
-/// The claims of a token with one letter of the subject changed, under the signature of the others.
+/// The claims of a token with a group of the forger's choice added, under the signature of the claims without it.
 fn altered(token: &str) -> String {
-    let parts: Vec<&str> = token.split('.').collect();
     let node = "const [h, c, s] = process.argv[1].split('.');\
                 const claims = JSON.parse(Buffer.from(c, 'base64url'));\
                 claims.groups = ['operators'];\
                 console.log([h, Buffer.from(JSON.stringify(claims)).toString('base64url'), s].join('.'))";
     let made = host().outsider("forger").run(&["node", "-e", node, token]).ok();
-    assert_ne!(made, parts.join("."));
+    let parts = |token: &str| token.split('.').map(str::to_owned).collect::<Vec<_>>();
+    let (made_parts, issued) = (parts(&made), parts(token));
+    assert_eq!((made_parts.len(), &made_parts[0], &made_parts[2]), (3, &issued[0], &issued[2]));
+    assert_ne!(made_parts[1], issued[1]);
     made
 }
 
@@ -264,8 +266,15 @@ fn keys_are_believed_for_their_age_and_longer_only_while_the_provider_is_away() 
     refused("aged", &old, "publishes no signing key");
     let new = provider.issue("alice", "tollgate", 3600);
     start("new", &new).ok();
+    let provider_url = format!("127.0.0.1:{IMPATIENT}");
     provider.stop();
-    std::thread::sleep(Duration::from_millis(1100));
+    // Until the daemon has looked for keys again and found nobody: from then on it is the older ones that count.
+    wait_for("a look for keys that fails", || {
+        with_token(host().agent("away"), &new, &["true"]).1.ok();
+        let log = host().daemon_log();
+        let told = log.lines().any(|line| line.contains("older keys still count") && line.contains(&provider_url));
+        told.then_some(())
+    });
     let (agent, output) = with_token(host().agent("away"), &new, &curl(WHO).each_ref().map(String::as_str));
     assert!(output.ok().contains("user/held"));
     assert_eq!(agent.timeline().session["subject"], "alice");

@@ -2,6 +2,7 @@
 //!
 //! Owns what is taken out of the head of an answer. Runs on the exchange's task.
 
+use bytes::Bytes;
 use http::header::HeaderName;
 use http::{Response, Version, header};
 use http_body_util::{BodyExt, Limited};
@@ -10,7 +11,8 @@ use super::Exchange;
 use super::form::strip_hop_by_hop;
 use super::refusal::Refusal;
 use crate::aws::error::ErrorKind;
-use crate::aws::operation::Operation;
+use crate::aws::operation::{Operation, Protocol};
+use crate::credential::Held;
 use crate::gateway::body::{Completion, ResponseBody, at_end};
 use crate::gateway::upstream::UpstreamBody;
 use crate::mask;
@@ -24,6 +26,7 @@ impl Exchange<'_> {
         response: Response<UpstreamBody>,
         operation: &Operation,
         decision: &Decision,
+        held: &Held,
         id: ExchangeId,
     ) -> Result<Response<ResponseBody>, Refusal> {
         let (mut parts, body) = response.into_parts();
@@ -44,54 +47,202 @@ impl Exchange<'_> {
             self.passage.clone(),
         );
         if decision.obligations.mask.is_some() && parts.status.is_success() {
-            return self.mask(parts, body, operation, completion).await;
+            let limit = self.connection.core.config.load().gateway.max_buffered_body;
+            return masked(parts, body, operation.protocol, limit, completion).await;
         }
         if at_end(&body) || self.parts.method == http::Method::HEAD {
             completion.set_complete();
+        } else if parts.status.is_client_error() || parts.status.is_server_error() {
+            return scrubbed(parts, body, held, completion).await;
         }
         Ok(Response::from_parts(parts, ResponseBody::Stream(body, Box::new(completion))))
     }
+}
 
-    pub(super) async fn mask(
-        &self,
-        mut parts: http::response::Parts,
-        body: UpstreamBody,
-        operation: &Operation,
-        completion: Completion,
-    ) -> Result<Response<ResponseBody>, Refusal> {
-        let limit = self.connection.core.config.load().gateway.max_buffered_body;
-        let unreadable = |e: String| {
-            Refusal::new(
+/// Longest answer to a failed request; AWS's own are below 10 KiB.
+const LONGEST_ERROR: usize = 1 << 20;
+
+/// The answer to a failed request, without what it was signed with: an endpoint that does not take a signature says what
+/// it signed itself, our key's id and session token among it.
+async fn scrubbed<B>(
+    mut parts: http::response::Parts,
+    body: B,
+    held: &Held,
+    completion: Completion,
+) -> Result<Response<ResponseBody>, Refusal>
+where
+    B: http_body::Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let whole = match Limited::new(body, LONGEST_ERROR).collect().await {
+        Err(e) => Err(e.to_string()),
+        Ok(_) if parts.headers.contains_key(header::CONTENT_ENCODING) => Err("it is compressed".into()),
+        Ok(whole) => Ok(whole.to_bytes()),
+    };
+    match whole {
+        Ok(bytes) => {
+            let before = bytes.len();
+            let bytes = without_credentials(bytes, held);
+            if bytes.len() != before {
+                parts.headers.remove(header::CONTENT_LENGTH);
+                parts.headers.remove("x-amz-crc32");
+            }
+            completion.finish(bytes.len() as u64);
+            Ok(Response::from_parts(parts, ResponseBody::Whole(bytes)))
+        }
+        Err(why) => {
+            completion.give_up();
+            let sentence = "the endpoint refused the request, and its answer could not be read, so it is not passed on";
+            Err(Refusal::new(ErrorKind::AccessDenied, sentence).with_detail(format!(
+                "the endpoint answered {}, and that cannot be read: {why}",
+                parts.status.as_u16()
+            )))
+        }
+    }
+}
+
+/// Hides key id and session token, in each spelling that an error may have them in.
+fn without_credentials(bytes: Bytes, held: &Held) -> Bytes {
+    let token = held.session_token.as_ref().map(|t| t.expose());
+    let mut text: Option<String> = None;
+    for secret in [Some(held.access_key_id.as_str()), token].into_iter().flatten() {
+        let encoded = percent_encoding::utf8_percent_encode(secret, percent_encoding::NON_ALPHANUMERIC).to_string();
+        let slashed = secret.replace('/', "\\/");
+        for spelling in [secret, &slashed, &encoded, &encoded.replace("%2D", "-").replace("%5F", "_")] {
+            let found = match &text {
+                Some(text) => text.contains(spelling),
+                None => bytes.windows(spelling.len()).any(|w| w == spelling.as_bytes()),
+            };
+            if found {
+                let now = text.take().unwrap_or_else(|| String::from_utf8_lossy(&bytes).into_owned());
+                text = Some(now.replace(spelling, "hidden-by-tollgate"));
+            }
+        }
+    }
+    text.map_or(bytes, Bytes::from)
+}
+
+/// The whole answer with its secrets taken out, or a refusal in its place. The refusal's own outcome is then the only
+/// one: the agent never had this answer.
+async fn masked<B>(
+    mut parts: http::response::Parts,
+    body: B,
+    protocol: Protocol,
+    limit: usize,
+    completion: Completion,
+) -> Result<Response<ResponseBody>, Refusal>
+where
+    B: http_body::Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let masked = match Limited::new(body, limit).collect().await {
+        Err(e) => Err(e.to_string()),
+        Ok(_) if parts.headers.contains_key(header::CONTENT_ENCODING) => Err("it is compressed".into()),
+        Ok(whole) => mask::apply(protocol, &whole.to_bytes()).map_err(|e| e.to_string()),
+    };
+    match masked {
+        Ok(bytes) => {
+            // They speak of the bytes that were there before.
+            for stale in ["content-length", "content-md5", "x-amz-crc32", "etag"] {
+                parts.headers.remove(stale);
+            }
+            let checksums: Vec<HeaderName> =
+                parts.headers.keys().filter(|k| k.as_str().starts_with("x-amz-checksum-")).cloned().collect();
+            for name in checksums {
+                parts.headers.remove(name);
+            }
+            completion.finish(bytes.len() as u64);
+            Ok(Response::from_parts(parts, ResponseBody::Whole(bytes)))
+        }
+        Err(why) => {
+            let request = completion.give_up().map_or_else(String::new, |id| format!(", request {id}"));
+            Err(Refusal::new(
                 ErrorKind::AccessDenied,
                 "the answer must be masked and could not be read, so it is not passed on",
             )
-            .with_detail(e)
-        };
-        let whole = Limited::new(body, limit).collect().await.map_err(|e| unreadable(e.to_string()));
-        let masked = whole.and_then(|w| {
-            if parts.headers.contains_key(header::CONTENT_ENCODING) {
-                return Err(unreadable("it is compressed".into()));
-            }
-            mask::apply(operation.protocol, &w.to_bytes()).map_err(|e| unreadable(e.to_string()))
-        });
-        match masked {
-            Ok(bytes) => {
-                // They speak of the bytes that were there before.
-                for stale in ["content-length", "content-md5", "x-amz-crc32", "etag"] {
-                    parts.headers.remove(stale);
-                }
-                let checksums: Vec<HeaderName> =
-                    parts.headers.keys().filter(|k| k.as_str().starts_with("x-amz-checksum-")).cloned().collect();
-                for name in checksums {
-                    parts.headers.remove(name);
-                }
-                completion.finish(bytes.len() as u64, None);
-                Ok(Response::from_parts(parts, ResponseBody::Whole(bytes)))
-            }
-            Err(refusal) => {
-                completion.finish(0, refusal.detail.clone());
-                Err(refusal)
-            }
+            .with_detail(format!(
+                "the answer must be masked and is not passed on: {why} (the endpoint answered {}{request})",
+                parts.status.as_u16()
+            )))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::SystemTime;
+
+    use http_body_util::Full;
+
+    use super::*;
+    use crate::record::testing;
+    use crate::record::{Outcome, Reader};
+
+    #[test]
+    fn an_error_does_not_say_what_it_was_signed_with() {
+        let held = Held {
+            access_key_id: "ASIAHELDHELDHELDHELD".into(),
+            secret_access_key: crate::credential::Secret::new("s"),
+            session_token: Some(crate::credential::Secret::new("tok/en+with==")),
+            expires: None,
+            account: None,
+        };
+        let hide = |text: &str| {
+            let bytes = without_credentials(Bytes::copy_from_slice(text.as_bytes()), &held);
+            String::from_utf8(bytes.to_vec()).expect("UTF-8")
+        };
+        assert_eq!(hide("<a>ASIAHELDHELDHELDHELD</a>"), "<a>hidden-by-tollgate</a>");
+        assert_eq!(hide("x-amz-security-token:tok/en+with==\n"), "x-amz-security-token:hidden-by-tollgate\n");
+        assert_eq!(hide(r#"{"m":"tok\/en+with=="}"#), r#"{"m":"hidden-by-tollgate"}"#);
+        assert_eq!(hide("t=tok%2Fen%2Bwith%3D%3D&"), "t=hidden-by-tollgate&");
+        assert_eq!(hide("nothing of ours"), "nothing of ours");
+    }
+
+    /// What `masked` makes of a body, with the store and the exchange it was for.
+    async fn attempt(protocol: Protocol, body: &'static str) -> (testing::Scratch, ExchangeId, Result<(), Refusal>) {
+        let scratch = testing::Scratch::open();
+        let id = scratch.store.intent(testing::intent(&scratch.session, 1)).await.expect("written");
+        let completion = Completion::new(scratch.store.clone(), id, 200, Some("aws-1".into()), Arc::default());
+        let (parts, body) = Response::new(Full::new(Bytes::from(body))).into_parts();
+        let result = masked(parts, body, protocol, 1 << 20, completion).await.map(drop);
+        (scratch, id, result)
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_cannot_be_masked_leaves_one_outcome_the_refusal() {
+        for (protocol, body) in [(Protocol::RestXml, "<a/>"), (Protocol::Json11, "no JSON")] {
+            let (scratch, id, result) = attempt(protocol, body).await;
+            let refusal = result.expect_err("it is not passed on");
+            assert_eq!(refusal.kind, ErrorKind::AccessDenied);
+            let detail = refusal.detail.expect("said to the operator");
+            assert!(detail.contains("answered 200, request aws-1"), "{detail}");
+            // As `refuse` does.
+            scratch.store.outcome(
+                id,
+                Outcome {
+                    status: 403,
+                    request_id: None,
+                    bytes_sent: 0,
+                    bytes_received: 0,
+                    ended: SystemTime::now(),
+                    error: Some(detail),
+                },
+            );
+            scratch.store.flush().await;
+            let reader = Reader::open(scratch.store.path()).expect("opens");
+            let (links, _) = reader.verify().expect("reads").expect("nobody tampered");
+            assert_eq!(links, 2, "an intent and one outcome");
+            assert_eq!(reader.exchanges(scratch.session.as_str()).expect("reads")[0].status, Some(403));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_masked_leaves_its_own_outcome() {
+        let (scratch, _, result) = attempt(Protocol::Json11, r#"{"SecretString":"hush"}"#).await;
+        assert!(result.is_ok());
+        scratch.store.flush().await;
+        let rows = Reader::open(scratch.store.path()).and_then(|r| r.exchanges(scratch.session.as_str()));
+        assert_eq!(rows.expect("reads")[0].status, Some(200));
     }
 }

@@ -12,6 +12,7 @@ use super::Exchange;
 use super::refusal::Refusal;
 use crate::aws::error::{self, ErrorKind};
 use crate::aws::operation::Operation;
+use crate::aws::sigv4;
 use crate::gateway::body::ResponseBody;
 use crate::journal::{Event, Kind};
 use crate::mask;
@@ -54,40 +55,44 @@ impl Exchange<'_> {
                 self.request_id(),
             ),
         };
-        let store = &self.connection.core.store;
-        let id = match self.recorded {
+        let intent = match self.recorded {
             // The intent is there: what comes now is its outcome.
-            Some(id) => Some(id),
-            None => {
-                let intent =
-                    self.intent(self.operation.as_deref(), refusal.decision, &refusal.policies, &reason, false);
-                store
-                    .intent(intent)
-                    .await
-                    .inspect_err(|e| tracing::error!("a refused exchange could not be recorded: {e}"))
-                    .ok()
-            }
+            Some(id) => Ok(id),
+            None => Err(self.intent(self.operation.as_deref(), refusal.decision, &refusal.policies, &reason, false)),
         };
-        if let Some(id) = id {
-            store.outcome(
-                id,
-                Outcome {
-                    status: response.status().as_u16(),
-                    request_id: Some(self.request_id().to_owned()),
-                    bytes_sent: 0,
-                    bytes_received: 0,
-                    ended: SystemTime::now(),
-                    error: (refusal.decision == "refuse").then(|| reason.clone()),
-                },
-            );
-        }
+        let outcome = Outcome {
+            status: response.status().as_u16(),
+            request_id: Some(self.request_id().to_owned()),
+            bytes_sent: 0,
+            bytes_received: 0,
+            ended: SystemTime::now(),
+            error: (refusal.decision == "refuse").then(|| reason.clone()),
+        };
         let mut event = match &self.operation {
             Some(operation) => self.event(refusal.event, operation, &refusal.policies),
             None => self.connection.event(refusal.event),
         };
         event.reason = Some(reason);
-        event.exchange = id.map(|i| i.0);
-        self.connection.core.journal.emit(event);
+        // On a task of its own: an agent that hangs up at once must not keep its refusal from being told.
+        let core = self.connection.core.clone();
+        let told = tokio::spawn(async move {
+            let id = match intent {
+                Ok(id) => Some(id),
+                Err(intent) => core
+                    .store
+                    .intent(intent)
+                    .await
+                    .inspect_err(|e| tracing::error!("a refused exchange could not be recorded: {e}"))
+                    .ok(),
+            };
+            if let Some(id) = id {
+                core.store.outcome(id, outcome);
+            }
+            event.exchange = id.map(|i| i.0);
+            core.journal.emit(event);
+        });
+        // It does not panic, and nobody aborts it.
+        let _ = told.await;
         // An unread body would have to be drained before the next request; the agent is told to come anew.
         let mut response = response.map(ResponseBody::Whole);
         if self.parts.version != Version::HTTP_2 && response.status() != StatusCode::OK && self.carries_body {
@@ -103,13 +108,7 @@ impl Exchange<'_> {
     }
 
     pub(super) fn event(&self, kind: Kind, operation: &Operation, policies: &[String]) -> Event {
-        Event {
-            policy: (!policies.is_empty()).then(|| policies.join(" ")),
-            action: Some(operation.actions.join(" ")),
-            resource: Some(abridged(&operation.resources)),
-            region: Some(operation.region.clone()),
-            ..self.connection.event(kind)
-        }
+        about(self.connection.event(kind), operation, policies, self.account.as_deref())
     }
 
     pub(super) fn intent(
@@ -130,12 +129,12 @@ impl Exchange<'_> {
             exe: c.exe.clone(),
             host: c.endpoint.host.clone(),
             method: self.parts.method.to_string(),
-            target: mask::redact_target(self.parts.uri.path_and_query().map_or("/", PathAndQuery::as_str)),
+            target: cut(mask::redact_target(self.parts.uri.path_and_query().map_or("/", PathAndQuery::as_str))),
             action: operation.map_or_else(|| "unknown:unknown".into(), |o| o.actions.join(" ")),
             operation: operation.map_or_else(|| "unknown".into(), |o| format!("{}:{}", o.service, o.name)),
-            resources: operation.map(|o| o.resources.clone()).unwrap_or_default(),
+            resources: operation.map(|o| first(&o.resources)).unwrap_or_default(),
             region: operation.map(|o| o.region.clone()).or_else(|| c.endpoint.region.clone()).unwrap_or_default(),
-            account: None,
+            account: self.account.clone(),
             parameters: operation.map(|o| self.parameters(o)).unwrap_or_default(),
             decision,
             policies: policies.to_vec(),
@@ -146,7 +145,50 @@ impl Exchange<'_> {
 
     /// The request's members as JSON, sensitive ones taken out.
     pub(super) fn parameters(&self, operation: &Operation) -> String {
-        mask::redact_parameters(&operation.parameters)
+        bounded(mask::redact_parameters(&operation.parameters))
+    }
+}
+
+/// Longest text of one kind in a row of the record: an agent must not fill the disk with a few requests.
+const LONGEST: usize = 64 << 10;
+/// Most resources in a row.
+const MOST: usize = 100;
+
+/// Parameters as they are, or what stands for them where they are too long: their length and digest.
+fn bounded(json: String) -> String {
+    if json.len() <= LONGEST {
+        return json;
+    }
+    let digest = sigv4::sha256_hex(json.as_bytes());
+    format!(r#"{{"tollgate:left-out":{{"bytes":{},"sha256":"{digest}"}}}}"#, json.len())
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|n| text.is_char_boundary(*n)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+fn first(resources: &[String]) -> Vec<String> {
+    let mut some: Vec<String> = resources.iter().take(MOST).cloned().map(cut).collect();
+    if let Some(more) = resources.len().checked_sub(MOST).filter(|n| *n > 0) {
+        some.push(format!("… and {more} more"));
+    }
+    some
+}
+
+/// An event with what is known of its operation.
+fn about(event: Event, operation: &Operation, policies: &[String], account: Option<&str>) -> Event {
+    Event {
+        policy: (!policies.is_empty()).then(|| policies.join(" ")),
+        action: Some(operation.actions.join(" ")),
+        resource: Some(abridged(&operation.resources)),
+        region: Some(operation.region.clone()),
+        account: account.map(str::to_owned),
+        ..event
     }
 }
 
@@ -164,4 +206,45 @@ fn request_id() -> String {
     let n: u128 = rand::random();
     let h = format!("{:032x}", (n & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62));
     format!("{}-{}-{}-{}-{}", &h[..8], &h[8..12], &h[12..16], &h[16..20], &h[20..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::AccessLevel;
+    use crate::aws::operation::Protocol;
+
+    #[test]
+    fn an_event_names_the_account_that_is_held() {
+        let operation = Operation {
+            service: "s3".into(),
+            name: "GetObject".into(),
+            signing_name: "s3".into(),
+            region: "us-east-1".into(),
+            partition: "aws",
+            protocol: Protocol::RestXml,
+            actions: vec!["s3:GetObject".into()],
+            access: AccessLevel::Read,
+            resources: vec!["a".into(), "b".into()],
+            parameters: serde_json::Map::new(),
+            credentials_in_output: false,
+        };
+        let event = |account| about(Event::default(), &operation, &["p".into()], account).fields();
+        let with = event(Some("111122223333"));
+        assert!(with.contains(&("AWS_ACCOUNT", "111122223333".into())), "{with:?}");
+        assert!(with.contains(&("AWS_RESOURCE", "a and 1 more".into())), "{with:?}");
+        assert!(event(None).iter().all(|(name, _)| *name != "AWS_ACCOUNT"));
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_row_is_cut_or_stood_for() {
+        assert_eq!(bounded("{}".into()), "{}");
+        let long = bounded(format!("{{\"a\":\"{}\"}}", "x".repeat(LONGEST)));
+        assert!(long.starts_with(r#"{"tollgate:left-out":{"bytes":65544,"sha256":""#), "{long}");
+        assert!(serde_json::from_str::<serde_json::Value>(&long).is_ok());
+        assert_eq!(cut("é".repeat(LONGEST)).len(), LONGEST + '…'.len_utf8());
+        let many: Vec<String> = (0..MOST + 2).map(|n| n.to_string()).collect();
+        assert_eq!(first(&many).last().map(String::as_str), Some("… and 2 more"));
+        assert_eq!(first(&many[..MOST]).len(), MOST);
+    }
 }

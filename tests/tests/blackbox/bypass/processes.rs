@@ -1,5 +1,7 @@
 //! Cgroups, namespaces, privileges, other processes, and the daemon itself.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::json;
 use tollgate_tests::host::{Agent, wait_for};
 
@@ -96,12 +98,24 @@ fn setuid_programs_give_nothing() {
     let run = |agent: Agent<'_>| agent.run(&[text(&id), "-u"]).ok();
     assert_eq!(run(host().outsider("setuid")), "0", "or this test shows nothing");
     assert_eq!(run(host().agent("setuid")), "65534");
+    // As `sudo` would be used: to read what is root's. (`-p`: or a shell gives the privilege up by itself.)
+    let (shell, secret) = (host().dir().join("setuid-sh"), host().dir().join("held-secret"));
+    host().root(&["install", "-m", "4755", "/bin/sh", text(&shell)]).ok();
+    let read = |agent: Agent<'_>| agent.run(&[text(&shell), "-p", "-c", &format!("cat {}", text(&secret))]);
+    assert_eq!(read(host().outsider("setuid")).ok(), host().info.held_secret_access_key, "or this test shows nothing");
+    let refused = read(host().agent("setuid")).failed();
+    assert!(
+        refused.contains("Permission denied") && !refused.contains(&host().info.held_secret_access_key),
+        "{refused}"
+    );
     let status = host().agent("privileges").run(&["cat", "/proc/self/status"]).ok();
     let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).map(str::trim).expect("a field");
     assert_eq!((field("NoNewPrivs:"), field("Seccomp:")), ("1", "2"));
     assert_eq!((field("CapEff:"), field("CapPrm:")), ("0000000000000000", "0000000000000000"));
 }
 
+/// Only there: no other architecture that Tollgate runs on lets a 64-bit process enter its 32-bit table of calls.
+#[cfg(target_arch = "x86_64")]
 #[test]
 fn a_32_bit_system_call_ends_the_process() {
     // It would name another table of calls than the one that the launcher restricts.
@@ -115,9 +129,7 @@ if child == 0:
     os._exit(0)
 say(ended=os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 ";
-    if cfg!(target_arch = "x86_64") {
-        assert_eq!(outcomes(&host().agent("x86"), "-", script)["ended"], -31, "SIGSYS");
-    }
+    assert_eq!(outcomes(&host().agent("x86"), "-", script)["ended"], -31, "SIGSYS");
 }
 
 /// The same calls by their x32 numbers, which the filter sees as of this architecture. A kernel without x32 answers
@@ -138,19 +150,63 @@ say(packet=call(X32 | 41, 17, 3, 0), vsock=call(X32 | 41, 40, 1, 0), pair=call(X
 
 #[test]
 fn asking_a_service_manager_or_a_container_engine_gets_nothing_here() {
-    // Not stopped where they answer: see the next test. This host runs neither.
-    let marker = host().work("escaped");
-    let agent = host().agent("managers");
-    for command in [
-        ["systemd-run", "--user", "touch", text(&marker)],
-        ["systemd-run", "--system", "touch", text(&marker)],
-        ["sudo", "-n", "touch", text(&marker)],
-        ["docker", "run", "alpine", "true"],
-    ] {
-        let output = agent.run(&command);
-        assert!(!output.status.success(), "{output}");
+    // Not stopped by Tollgate where they answer everybody: see the next test. These are the sockets that `systemd-run`
+    // and `docker` would use, whether or not the programs are here.
+    let sockets = [
+        "/run/dbus/system_bus_socket",
+        "/run/systemd/private",
+        "/run/docker.sock",
+        "/run/podman/podman.sock",
+        "/run/containerd/containerd.sock",
+        "/run/user/65534/bus",
+        "/run/user/65534/systemd/private",
+    ];
+    let script = format!(
+        r"
+def ask(path):
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(path)
+    s.close()
+say(**{{path: attempt(lambda: ask(path)) for path in {sockets:?}}})
+"
+    );
+    let inside = outcomes(&host().agent("managers"), "-", &script);
+    // The tag changes nothing about them: what answers this user outside answers it inside, and nothing else does.
+    let outside = outcomes(&host().outsider("managers"), "-", &script);
+    assert_eq!(inside, outside);
+    for path in sockets {
+        let there = std::path::Path::new(path).exists();
+        let outcome = inside[path].as_str().expect("text");
+        let expected: &[&str] = match path {
+            // A bus is open to everybody; who may start units is a question of polkit's, and root is not in the tag.
+            _ if !there => &["ENOENT", "EACCES"],
+            _ if path.ends_with("bus") || path.ends_with("bus_socket") => &["ok", "ECONNREFUSED"],
+            _ => &["EACCES", "ECONNREFUSED"],
+        };
+        assert!(expected.contains(&outcome), "{path}, there: {there}: {outcome}");
     }
-    assert!(!marker.exists());
+    // Not every host has one. This is one as an engine makes it, root's alone, and what keeps agents from it is its mode.
+    let engine = host().work("engine.sock");
+    let _listening = std::os::unix::net::UnixListener::bind(&engine).expect("a socket");
+    let mode = |mode| std::fs::set_permissions(&engine, std::fs::Permissions::from_mode(mode)).expect("its mode");
+    let script = format!(
+        r"
+def ask():
+    s = socket.socket(socket.AF_UNIX)
+    s.connect({:?})
+    s.close()
+plain = attempt(ask)
+assert libc.unshare(0x10000000) == 0
+open('/proc/self/setgroups', 'w').write('deny'); open('/proc/self/uid_map', 'w').write('0 65534 1')
+say(plain=plain, root_of_a_namespace=attempt(ask))
+",
+        text(&engine)
+    );
+    for (bits, outcome) in [(0o660, "EACCES"), (0o666, "ok")] {
+        mode(bits);
+        let found = outcomes(&host().agent("engine"), "-", &script);
+        assert_eq!(found, json!({ "plain": outcome, "root_of_a_namespace": outcome }), "{bits:o}");
+    }
 }
 
 #[test]
@@ -232,16 +288,20 @@ say(kill=attempt(lambda: os.kill(daemon, signal.SIGKILL)), stop=attempt(lambda: 
 #[test]
 fn the_daemons_files_cannot_be_read() {
     let agent = host().agent("reader");
+    let files = ["held-secret", "tollgate.toml", "state/record.db", "state/ca/issuing.key"];
+    for file in files {
+        assert!(host().dir().join(file).is_file(), "`{file}` has gone elsewhere, and this test shows nothing");
+    }
     let script = r"
 found = {}
 for top in ('state', 'run', 'policies', 'bpf'):
     for where, dirs, files in os.walk(f'{DIR}/{top}', onerror=lambda e: found.__setitem__(e.filename, errno.errorcode[e.errno])):
         for f in files: found[f'{where}/{f}'] = attempt(lambda: open(f'{where}/{f}', 'rb').read(1) and 'read')
-for f in ('held-secret', 'tollgate.toml', 'state/record.db', 'state/ca/root.key', 'state/ca/ca.key', 'state/ca'):
+for f in FILES + ['state/ca']:
     found[f] = attempt(lambda: open(f'{DIR}/{f}', 'rb').read(1) and 'read')
 say(found=found)
 ";
-    let found = outcomes(&agent, "-", script)["found"].take();
+    let found = outcomes(&agent, "-", &format!("FILES = {files:?}\n{script}"))["found"].take();
     for (path, outcome) in found.as_object().expect("an object") {
         // Policies are the operator's to hide; a session's own public files must be readable to be of use.
         let public = path.contains("/policies/") || path.ends_with(".pem") || path.contains("/certs/");
@@ -250,14 +310,13 @@ say(found=found)
             "{path}: {outcome}"
         );
     }
-    for file in ["held-secret", "tollgate.toml", "state/record.db"] {
+    for file in files {
         assert_eq!(found[file], "EACCES", "{file}");
     }
-    // What root finds there, so that the above was not about names that do not exist.
+    // Nor would they be readable if a directory above them were.
     let files = host().root(&["find", text(&host().dir().join("state")), "-type", "f", "-perm", "/077"]).ok();
     let open: Vec<&str> = files.lines().filter(|f| !f.ends_with(".pem")).collect();
     assert!(open.is_empty(), "others may use {open:?}");
-    assert!(host().dir().join("state/record.db").exists());
 }
 
 #[test]
