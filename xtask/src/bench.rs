@@ -118,13 +118,12 @@ fn measure(args: &Args, places: &Places) -> anyhow::Result<()> {
     let upstream = Upstream::start(places)?;
     let mut results = measure::Results::default();
     if args.only.contains(&Kind::Tollgate) {
-        say("connect latency before Tollgate is loaded");
-        results.connect.without.push(measure::untagged(places, &upstream, &plan)?);
+        measure::connects(places, &upstream, &plan, &mut results.connect)?;
     }
     say(&format!("starting {}", args.only.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
     let mut contenders =
         args.only.iter().map(|kind| Contender::start(*kind, places, &upstream)).collect::<anyhow::Result<Vec<_>>>()?;
-    measure::all(places, &upstream, &contenders, &plan, &mut results)?;
+    measure::all(&contenders, &plan, &mut results)?;
     let versions = tools::versions(places, &args.only);
     let profiled = contenders
         .iter()
@@ -134,8 +133,6 @@ fn measure(args: &Args, places: &Places) -> anyhow::Result<()> {
         .flatten();
     if let Some(at) = contenders.iter().position(|c| c.kind == Kind::Tollgate) {
         contenders.remove(at).unload(places)?;
-        say("connect latency after Tollgate was unloaded");
-        results.connect.without.push(measure::untagged(places, &upstream, &plan)?);
     }
     drop(contenders);
     let rows = rows::of(&results, &plan);

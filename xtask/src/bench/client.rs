@@ -37,6 +37,20 @@ pub struct Connect {
     pub tls: Option<Latency>,
 }
 
+impl Latency {
+    fn mean(&self, other: &Self) -> Self {
+        Self { p50_us: f64::midpoint(self.p50_us, other.p50_us), p99_us: f64::midpoint(self.p99_us, other.p99_us) }
+    }
+}
+
+impl Connect {
+    /// Of two runs, one before and one after something else.
+    pub fn mean(&self, other: &Self) -> Self {
+        let tls = self.tls.as_ref().zip(other.tls.as_ref()).map(|(a, b)| a.mean(b));
+        Self { connect: self.connect.mean(&other.connect), tls }
+    }
+}
+
 #[derive(Debug, Clone, Deserialize)]
 pub struct Idle {
     pub seen_key: String,

@@ -25,16 +25,36 @@ pub struct Plan {
     /// Rounds of the large bodies for mitmproxy, which takes long.
     pub slow_rounds: usize,
     pub connects: usize,
+    /// How often connect latency is taken without Tollgate and with it.
+    pub pairs: usize,
     pub idle: usize,
 }
 
 impl Plan {
     pub fn full() -> Self {
-        Self { rounds: 3, seconds: 4.0, connections: 16, bytes: 1 << 30, slow_rounds: 1, connects: 4000, idle: 1000 }
+        Self {
+            rounds: 3,
+            seconds: 4.0,
+            connections: 16,
+            bytes: 1 << 30,
+            slow_rounds: 1,
+            connects: 2000,
+            pairs: 6,
+            idle: 1000,
+        }
     }
 
     pub fn quick() -> Self {
-        Self { rounds: 1, seconds: 2.0, connections: 16, bytes: 256 << 20, slow_rounds: 1, connects: 1000, idle: 200 }
+        Self {
+            rounds: 1,
+            seconds: 2.0,
+            connections: 16,
+            bytes: 256 << 20,
+            slow_rounds: 1,
+            connects: 1000,
+            pairs: 2,
+            idle: 200,
+        }
     }
 }
 
@@ -119,13 +139,7 @@ pub struct Results {
     pub at_end: BTreeMap<Kind, f64>,
 }
 
-pub fn all(
-    places: &Places,
-    upstream: &Upstream,
-    contenders: &[Contender],
-    plan: &Plan,
-    results: &mut Results,
-) -> anyhow::Result<()> {
+pub fn all(contenders: &[Contender], plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
     for contender in contenders.iter().filter(|c| !c.pids().is_empty()) {
         say(&format!("memory of {}, fresh and with {} idle connections", contender.kind, plan.idle));
         results.memory.insert(contender.kind, memory(contender, plan)?);
@@ -160,16 +174,6 @@ pub fn all(
                 results.bulk.entry((contender.kind, transfer)).or_default().push(run);
             }
         }
-        if let Some(tollgate) = contenders.iter().find(|c| c.kind == Kind::Tollgate) {
-            say(&format!("round {round}: connect latency"));
-            let runs = &mut results.connect;
-            runs.untagged.push(untagged(places, upstream, plan)?);
-            runs.tagged.push(connect(tollgate.connect_client(false), plan.connects)?);
-            runs.tls_tagged.push(connect(tollgate.connect_client(true), plan.connects / 4)?);
-            if let Some(direct) = contenders.iter().find(|c| c.kind == Kind::Direct) {
-                runs.tls_direct.push(connect(direct.connect_client(true), plan.connects / 4)?);
-            }
-        }
     }
     for contender in contenders.iter().filter(|c| !c.pids().is_empty()) {
         results.at_end.insert(contender.kind, resident_kib(&contender.pids()));
@@ -177,8 +181,49 @@ pub fn all(
     Ok(())
 }
 
+/// Connect latency, in pairs: without Tollgate, and at once afterwards with it. A machine's pace changes over a run by more
+/// than what is to be seen, and within one pair hardly. Tollgate is not loaded when this is called, nor when it returns.
+pub fn connects(places: &Places, upstream: &Upstream, plan: &Plan, runs: &mut ConnectRuns) -> anyhow::Result<()> {
+    for pair in 1..=plan.pairs {
+        let before = untagged(places, upstream, plan)?;
+        let tollgate = Contender::start(Kind::Tollgate, places, upstream)?;
+        let measured = with_tollgate(places, upstream, &tollgate, plan, runs);
+        tollgate.unload(places)?;
+        measured?;
+        let after = untagged(places, upstream, plan)?;
+        runs.without.push(before.mean(&after));
+        let last = |runs: &[Connect]| runs.last().map_or(f64::NAN, |r| r.connect.p50_us);
+        say(&format!(
+            "connect latency, pair {pair}: {:.2} µs without, {:.2} untagged, {:.2} tagged",
+            last(&runs.without),
+            last(&runs.untagged),
+            last(&runs.tagged)
+        ));
+    }
+    Ok(())
+}
+
+fn with_tollgate(
+    places: &Places,
+    upstream: &Upstream,
+    tollgate: &Contender,
+    plan: &Plan,
+    runs: &mut ConnectRuns,
+) -> anyhow::Result<()> {
+    // A first session, so that the host has had one: before that the hooks have nothing to ask.
+    let tls = connect(tollgate.connect_client(true), plan.connects / 4)?;
+    let (untagged, tagged) =
+        (untagged(places, upstream, plan)?, connect(tollgate.connect_client(false), plan.connects)?);
+    let direct = Contender::start(Kind::Direct, places, upstream)?;
+    runs.tls_direct.push(connect(direct.connect_client(true), plan.connects / 4)?);
+    runs.tls_tagged.push(tls);
+    runs.untagged.push(untagged);
+    runs.tagged.push(tagged);
+    Ok(())
+}
+
 /// connect(2) of an untagged client to a listener that only accepts.
-pub fn untagged(places: &Places, upstream: &Upstream, plan: &Plan) -> anyhow::Result<Connect> {
+fn untagged(places: &Places, upstream: &Upstream, plan: &Plan) -> anyhow::Result<Connect> {
     let mut command = Command::new(&places.load);
     command.args(["connect", "--to", &upstream.plain.to_string()]);
     connect(command, plan.connects)

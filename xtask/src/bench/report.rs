@@ -29,9 +29,10 @@ const HOW: &str = "
 - Small: DynamoDB `GetItem`, 512 distinct requests, about 0.6 KiB with the headers. Large: S3 `GetObject`, `PutObject` with an unsigned payload, and
   `PutObject` as aws-chunked with a trailer, on one connection.
 - CPU is user and system time of the proxy's processes (`/proc/PID/stat`), over all requests of a run. Memory is `VmRSS`; an idle connection is one that
-  made a request and stays, so its upstream side is pooled. *Growth* is the peak during the transfer less what was resident before it.
-- Connect is the time of connect(2) alone, one at a time, to a listener that only accepts; *without* is the mean of before Tollgate was loaded and after it
-  was unloaded. Indistinguishable is taken as: the median within 5 %.
+  made a request and stays; they are opened one after another and share one pooled connection upstream. *Growth* is the peak during the transfer less what was resident before it.
+- Connect is the time of connect(2) alone, one at a time, to a listener that only accepts. It is taken in pairs, *without* Tollgate loaded and at once
+  afterwards with it (*without* is the mean of before it was loaded and after it was unloaded); the ratio is the median of the pairs' ratios.
+  Indistinguishable is taken as: within 5 %.
 ";
 
 pub fn markdown(

@@ -97,7 +97,9 @@ pub fn versions(places: &Places, kinds: &[Kind]) -> Vec<String> {
     let model = cpu.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": ").map(|(_, m)| m.to_owned()));
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    lines.push(format!("{cores} × {}, Linux {}", model.unwrap_or("unknown CPU".into()), kernel.trim()));
+    // What follows the minor version names a builder, not the kernel's behaviour.
+    let kernel = kernel.trim().splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
+    lines.push(format!("{cores} × {}, Linux {kernel}", model.unwrap_or("unknown CPU".into())));
     for kind in kinds {
         match kind {
             Kind::Nginx => {
