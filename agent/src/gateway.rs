@@ -57,11 +57,7 @@ async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let (core, stop, alive) = (core.clone(), stop.clone(), alive.clone());
-                tokio::spawn(async move {
-                    connection::serve(core, stream, peer, stop).await;
-                    drop(alive);
-                });
+                tokio::spawn(connection::serve(core.clone(), stream, peer, stop.clone(), alive.clone()));
             }
             Err(e) => {
                 // Out of descriptors or memory: the backlog waits, the agent sees latency, nothing passes.

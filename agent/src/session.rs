@@ -90,6 +90,12 @@ pub struct Session {
 #[derive(Debug)]
 pub struct Place(Arc<Session>);
 
+impl Place {
+    pub fn session(&self) -> &Session {
+        &self.0
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);

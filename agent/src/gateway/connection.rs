@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -30,7 +30,7 @@ use crate::capture::Flow;
 use crate::daemon::Core;
 use crate::journal::{Event, Kind};
 use crate::metadata;
-use crate::session::Session;
+use crate::session::{Place, Session};
 
 /// What every exchange of a connection shares.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub struct Connection {
     pub session: Arc<Session>,
     pub flow: Flow,
     /// Executable behind the connection, or the kernel's name of it.
-    pub exe: String,
+    pub exe: Box<str>,
     /// Server name of the TLS handshake, or the first request's host.
     pub endpoint: Endpoint,
     /// Set when an answer was given before all of the request had come; see [`Rewound`].
@@ -67,13 +67,43 @@ fn event(kind: Kind, session: &Session, flow: &Flow, exe: &str) -> Event {
     }
 }
 
-/// Serves one accepted connection to its end.
-pub async fn serve(core: Arc<Core>, stream: TcpStream, peer: SocketAddr, mut stop: watch::Receiver<bool>) {
-    let Some((flow, session)) = attribute(&core, &stream, peer) else { return };
-    let Some(_place) = session.place(core.config.load().gateway.max_connections) else {
+/// Serves one accepted connection to its end; `alive` is held until then.
+///
+/// What opening takes is in a box of its own, which goes before the connection's life begins: most of that is idle, and
+/// whatever this future has room for is held by every idle connection.
+pub fn serve(
+    core: Arc<Core>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    mut stop: watch::Receiver<bool>,
+    alive: mpsc::Sender<()>,
+) -> impl Future<Output = ()> + Send {
+    let opening = Box::pin(begin(core, stream, peer, stop.clone()));
+    async move {
+        let begun = opening.await;
+        if let Some((place, opened)) = begun {
+            tokio::select! {
+                () = live(opened, &mut stop) => {}
+                _ = place.session().closed() => {}
+            }
+        }
+        drop(alive);
+    }
+}
+
+/// Attributes a connection and opens it; `None`: it is over already.
+async fn begin(
+    core: Arc<Core>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    mut stop: watch::Receiver<bool>,
+) -> Option<(Place, Opened)> {
+    let (flow, session) = attribute(&core, &stream, peer)?;
+    let Some(place) = session.place(core.config.load().gateway.max_connections) else {
         let mut told = event(Kind::Refused, &session, &flow, &flow.comm);
         told.reason = Some("the session has `gateway.max_connections` connections open already".into());
-        return core.journal.emit(told);
+        core.journal.emit(told);
+        return None;
     };
     let exe = match core.capture.process(flow.pid) {
         Ok(Some(process)) => process.exe.display().to_string(),
@@ -82,10 +112,17 @@ pub async fn serve(core: Arc<Core>, stream: TcpStream, peer: SocketAddr, mut sto
     };
     let _ = stream.set_nodelay(true);
     let closing = session.clone();
-    tokio::select! {
-        () = dispatch(core, stream, flow, session, exe, &mut stop) => {}
-        _ = closing.closed() => {}
-    }
+    let opened = tokio::select! {
+        opened = async {
+            if is_metadata(flow.original.ip()) {
+                serve_metadata(core, stream, flow, session, &exe, &mut stop).await;
+                return None;
+            }
+            open(core, stream, flow, session, exe).await
+        } => opened?,
+        _ = closing.closed() => return None,
+    };
+    Some((place, opened))
 }
 
 /// Whose connection it is; without an answer it is closed, and that is counted and told.
@@ -120,29 +157,17 @@ fn attribute(core: &Core, stream: &TcpStream, peer: SocketAddr) -> Option<(Flow,
 
 /// What a connection turned out to be, once it has been sniffed and shaken hands with.
 enum Opened {
-    Plain(Arc<Connection>, Rewound),
+    Plain(Arc<Connection>, Box<Rewound>),
     Tls(Arc<Connection>, Box<TlsStream<Rewound>>),
 }
 
-async fn dispatch(
-    core: Arc<Core>,
-    stream: TcpStream,
-    flow: Flow,
-    session: Arc<Session>,
-    exe: String,
-    stop: &mut watch::Receiver<bool>,
-) {
-    if is_metadata(flow.original.ip()) {
-        return Box::pin(serve_metadata(core, stream, flow, session, &exe, stop)).await;
-    }
-    // Boxed, so that what opening a connection takes is let go of before its life begins: most of that is idle.
-    match Box::pin(open(core, stream, flow, session, exe)).await {
-        Some(Opened::Plain(connection, stream)) => Box::pin(serve_http(connection, stream, false, stop)).await,
-        Some(Opened::Tls(connection, stream)) => {
+async fn live(opened: Opened, stop: &mut watch::Receiver<bool>) {
+    match opened {
+        Opened::Plain(connection, stream) => serve_http(connection, stream, false, stop).await,
+        Opened::Tls(connection, stream) => {
             let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            Box::pin(serve_http(connection, stream, h2, stop)).await;
+            serve_http(connection, stream, h2, stop).await;
         }
-        None => {}
     }
 }
 
@@ -207,8 +232,8 @@ async fn open(
     let lingers = Arc::<AtomicBool>::default();
     let stream = Rewound::new(seen, stream, lingers.clone());
     if !secure {
-        let connection = Arc::new(Connection { core, session, flow, exe, endpoint, lingers });
-        return Some(Opened::Plain(connection, stream));
+        let connection = Arc::new(Connection { core, session, flow, exe: exe.into(), endpoint, lingers });
+        return Some(Opened::Plain(connection, Box::new(stream)));
     }
     let tls = match core.leaves.server_config(&endpoint.host) {
         Ok(tls) => TlsAcceptor::from(tls),
@@ -229,7 +254,7 @@ async fn open(
             return refuse("the TLS handshake did not end within `gateway.handshake_timeout`".into(), Kind::Refused);
         }
     };
-    Some(Opened::Tls(Arc::new(Connection { core, session, flow, exe, endpoint, lingers }), stream))
+    Some(Opened::Tls(Arc::new(Connection { core, session, flow, exe: exe.into(), endpoint, lingers }), stream))
 }
 
 type Answering = Pin<Box<dyn Future<Output = Result<http::Response<ResponseBody>, Infallible>> + Send>>;
@@ -400,5 +425,18 @@ mod tests {
             };
             assert!(as_expected, "{:?} is told as {told:?}", String::from_utf8_lossy(said));
         }
+    }
+
+    fn size<A, B, C, D, E, F>(_: impl Fn(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_holds_little() {
+        let (task, connection) = (size(serve), size_of::<Connection>());
+        assert!(
+            task <= 1280 && connection <= 304,
+            "the task's future has {task} bytes, what exchanges share {connection}"
+        );
     }
 }

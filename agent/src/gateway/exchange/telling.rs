@@ -126,7 +126,7 @@ impl Exchange<'_> {
             subject: self.principal.subject.clone(),
             started: self.started,
             pid: c.flow.pid,
-            exe: c.exe.clone(),
+            exe: c.exe.to_string(),
             host: c.endpoint.host.clone(),
             method: self.parts.method.to_string(),
             target: cut(mask::redact_target(self.parts.uri.path_and_query().map_or("/", PathAndQuery::as_str))),
