@@ -44,6 +44,8 @@ pub(super) fn start(places: &Places, upstream: &Upstream) -> anyhow::Result<Cont
     write_private(&secret, HELD_SECRET)?;
     let config = dir.join("tollgate.toml");
     let socket = dir.join("run/control.sock");
+    // An earlier start's is no sign that this one is ready.
+    let _ = std::fs::remove_file(&socket);
     let text = format!(
         "state_dir = \"{here}/state\"\nruntime_dir = \"{here}/run\"\n\
          [capture]\nbpffs = \"{bpffs}\"\nslice = \"tollgate-bench.slice\"\n\
