@@ -389,16 +389,19 @@ impl<'a> Exchange<'a> {
             port => port,
         };
         let upstreams = self.connection.core.upstreams.load_full();
-        upstreams.send(&self.connection.endpoint.host, port, request).await.map_err(|e| {
-            if self.passage.altered.load(Ordering::Relaxed) {
-                return Refusal::new(ErrorKind::SignatureDoesNotMatch, BodyError::Altered.to_string());
-            }
-            Refusal::new(
-                ErrorKind::ServiceUnavailable,
-                "the endpoint could not be reached through Tollgate; see its journal on this host",
-            )
-            .with_detail(e)
-        })
+        upstreams
+            .send(&self.connection.endpoint.host, port, self.connection.session.id.as_str(), request)
+            .await
+            .map_err(|e| {
+                if self.passage.altered.load(Ordering::Relaxed) {
+                    return Refusal::new(ErrorKind::SignatureDoesNotMatch, BodyError::Altered.to_string());
+                }
+                Refusal::new(
+                    ErrorKind::ServiceUnavailable,
+                    "the endpoint could not be reached through Tollgate; see its journal on this host",
+                )
+                .with_detail(e)
+            })
     }
 }
 

@@ -86,16 +86,17 @@ impl Upstreams {
     /// Sends one request to a host, by TLS unless an override says otherwise.
     ///
     /// A pooled connection that turns out to be closed before anything was written to it is replaced by another;
-    /// nothing is ever sent twice.
+    /// nothing is ever sent twice. `whose` is the session: no two share an HTTP/2 connection.
     pub async fn send(
         &self,
         host: &str,
         port: u16,
+        whose: &str,
         request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, UpstreamError> {
         let mut request = origin(request);
         for _ in 0..TRIES {
-            let unsent = match self.pool.take(host, port).await {
+            let unsent = match self.pool.take(host, port, whose).await {
                 Some(Taken::Http1(link)) => link.send(request, &self.pool).await,
                 Some(Taken::Http2(sender)) => {
                     link::send_http2(sender, absolute(request, host, port)?).await.map_err(|e| e.map(origin))
@@ -109,7 +110,7 @@ impl Upstreams {
             };
         }
         // Boxed: connecting is rare, and every exchange would keep room for it.
-        Box::pin(self.send_afresh(host, port, request)).await
+        Box::pin(self.send_afresh(host, port, whose, request)).await
     }
 
     /// Sends over a connection of its own making.
@@ -117,13 +118,14 @@ impl Upstreams {
         &self,
         host: &str,
         port: u16,
+        whose: &str,
         request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, UpstreamError> {
         let sent = match self.connector.open(host, port).await? {
             Opened::Http1(io) => Link::open(io, host, port).await?.send(request, &self.pool).await,
             Opened::Http2(io) => {
                 let sender = link::open_http2(io).await?;
-                self.pool.share(host, port, sender.clone());
+                self.pool.share(host, port, whose, sender.clone());
                 link::send_http2(sender, absolute(request, host, port)?).await
             }
         };

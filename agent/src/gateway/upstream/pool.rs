@@ -1,6 +1,7 @@
 //! Connections between two exchanges.
 //!
-//! Owns idle HTTP/1.1 connections and one shared HTTP/2 connection for each endpoint. The one that was used last is
+//! Owns idle HTTP/1.1 connections, and one HTTP/2 connection for each endpoint and session: its streams share one window,
+//! and a session that does not read must hold up no other. The HTTP/1.1 connection that was used last is
 //! used next, so that what a busy moment opened is closed when the moment is over. Runs on the exchanges' tasks, and
 //! one task sweeps as long as there is something to sweep.
 
@@ -35,8 +36,14 @@ struct Endpoint {
     /// The one that was used last is at the end.
     #[expect(clippy::vec_box, reason = "links move between pool and exchanges; a pointer moves for less than they do")]
     idle: Vec<Box<Link>>,
-    /// And when it was used last.
-    shared: Option<(Sender, Instant)>,
+    shared: Vec<Shared>,
+}
+
+/// An HTTP/2 connection of one session's.
+struct Shared {
+    whose: Box<str>,
+    sender: Sender,
+    used: Instant,
 }
 
 /// A connection to send over.
@@ -57,9 +64,9 @@ impl Pool {
     }
 
     /// A connection that is open, as far as this side knows.
-    pub(super) async fn take(&self, host: &str, port: u16) -> Option<Taken> {
+    pub(super) async fn take(&self, host: &str, port: u16, whose: &str) -> Option<Taken> {
         loop {
-            match self.pop(host, port)? {
+            match self.pop(host, port, whose)? {
                 Taken::Http1(mut link) => {
                     if poll_fn(|cx| Poll::Ready(link.is_usable(cx))).await {
                         return Some(Taken::Http1(link));
@@ -70,15 +77,13 @@ impl Pool {
         }
     }
 
-    fn pop(&self, host: &str, port: u16) -> Option<Taken> {
+    fn pop(&self, host: &str, port: u16, whose: &str) -> Option<Taken> {
         let mut state = self.lock();
         let endpoint = state.endpoints.get_mut(host)?.iter_mut().find(|e| e.port == port)?;
-        match &mut endpoint.shared {
-            Some((sender, used)) if !sender.is_closed() => {
-                *used = Instant::now();
-                return Some(Taken::Http2(sender.clone()));
-            }
-            over => *over = None,
+        endpoint.shared.retain(|s| !s.sender.is_closed());
+        if let Some(shared) = endpoint.shared.iter_mut().find(|s| *s.whose == *whose) {
+            shared.used = Instant::now();
+            return Some(Taken::Http2(shared.sender.clone()));
         }
         endpoint.idle.pop().map(Taken::Http1)
     }
@@ -92,10 +97,12 @@ impl Pool {
         Self::sweep_later(this, &mut state);
     }
 
-    /// Offers an HTTP/2 connection to all who come.
-    pub(super) fn share(self: &Arc<Self>, host: &str, port: u16, sender: Sender) {
+    /// Offers an HTTP/2 connection to all exchanges of a session.
+    pub(super) fn share(self: &Arc<Self>, host: &str, port: u16, whose: &str, sender: Sender) {
         let mut state = self.lock();
-        state.endpoint(host, port).shared = Some((sender, Instant::now()));
+        let shared = &mut state.endpoint(host, port).shared;
+        shared.retain(|s| *s.whose != *whose);
+        shared.push(Shared { whose: whose.into(), sender, used: Instant::now() });
         Self::sweep_later(self, &mut state);
     }
 
@@ -125,10 +132,10 @@ impl Pool {
         let mut state = self.lock();
         for endpoint in state.endpoints.values_mut().flatten() {
             closed.extend(endpoint.idle.extract_if(.., |link| !fresh(link.since)));
-            endpoint.shared = endpoint.shared.take().filter(|(sender, used)| fresh(*used) && !sender.is_closed());
+            endpoint.shared.retain(|s| fresh(s.used) && !s.sender.is_closed());
         }
         state.endpoints.retain(|_, ports| {
-            ports.retain(|e| !e.idle.is_empty() || e.shared.is_some());
+            ports.retain(|e| !e.idle.is_empty() || !e.shared.is_empty());
             !ports.is_empty()
         });
         state.sweeping = !state.endpoints.is_empty();
@@ -149,7 +156,7 @@ impl State {
         }
         let ports = self.endpoints.entry(host.into()).or_default();
         let at = ports.iter().position(|e| e.port == port).unwrap_or_else(|| {
-            ports.push(Endpoint { port, idle: Vec::new(), shared: None });
+            ports.push(Endpoint { port, idle: Vec::new(), shared: Vec::new() });
             ports.len() - 1
         });
         &mut ports[at]
