@@ -51,7 +51,8 @@ enum Step {
     Demo,
 }
 
-const ALL: [Step; 7] = [Step::Format, Step::Lint, Step::Deny, Step::Ebpf, Step::Model, Step::Unit, Step::Blackbox];
+const ALL: [Step; 8] =
+    [Step::Format, Step::Lint, Step::Deny, Step::Ebpf, Step::Model, Step::Unit, Step::Blackbox, Step::Demo];
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let steps = if args.steps.is_empty() { &ALL[..] } else { &args.steps };
