@@ -81,6 +81,20 @@ pub struct Outcome {
     pub error: Option<String>,
 }
 
+impl Outcome {
+    /// Nothing came of it, and nobody got an answer.
+    fn unanswered(why: &str) -> Self {
+        Self {
+            status: 0,
+            request_id: None,
+            bytes_sent: 0,
+            bytes_received: 0,
+            ended: SystemTime::now(),
+            error: Some(why.into()),
+        }
+    }
+}
+
 /// Why something was not recorded, or not read.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RecordError {

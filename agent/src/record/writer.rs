@@ -80,17 +80,8 @@ impl Store {
             .map_err(|e| RecordError::Open { path: path.into(), message: e.to_string() })?;
         let store = Self { shared: Arc::new(Shared { queue, next: AtomicI64::new(last + 1), path: path.into() }) };
         for id in open {
-            store.outcome(
-                ExchangeId(id),
-                Outcome {
-                    status: 0,
-                    request_id: None,
-                    bytes_sent: 0,
-                    bytes_received: 0,
-                    ended: SystemTime::now(),
-                    error: Some("interrupted: the daemon ended before the exchange did".into()),
-                },
-            );
+            let why = "interrupted: the daemon ended before the exchange did";
+            store.outcome(ExchangeId(id), Outcome::unanswered(why));
         }
         Ok(store)
     }
@@ -159,17 +150,7 @@ struct Abandoned<'a> {
 impl Drop for Abandoned<'_> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            self.store.outcome(
-                id,
-                Outcome {
-                    status: 0,
-                    request_id: None,
-                    bytes_sent: 0,
-                    bytes_received: 0,
-                    ended: SystemTime::now(),
-                    error: Some("the agent went away before the request was sent".into()),
-                },
-            );
+            self.store.outcome(id, Outcome::unanswered("the agent went away before the request was sent"));
         }
     }
 }
