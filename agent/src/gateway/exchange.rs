@@ -33,7 +33,7 @@ use crate::aws::error::ErrorKind;
 use crate::aws::operation::{self, BodyNeed, Operation, Protocol, Route};
 use crate::aws::sigv4::{self, Claim, Payload};
 use crate::config::Mode;
-use crate::credential::{Held, Placeholder};
+use crate::credential::{Client, Held, Placeholder};
 use crate::identity::Principal;
 use crate::journal::Kind;
 use crate::policy::{Decision, Effect, ProcessFacts, Question, SessionFacts};
@@ -233,7 +233,9 @@ impl<'a> Exchange<'a> {
 
     async fn held_of_binding(&self) -> Result<Arc<Held>, Refusal> {
         let brokers = self.connection.core.brokers.load_full();
-        brokers.held(&self.principal).await.map_err(|e| {
+        let session = &self.connection.session;
+        let client = Client { session: &session.id, session_name: &session.name, principal: self.principal.clone() };
+        brokers.held(&client).await.map_err(|e| {
             Refusal::new(
                 ErrorKind::AccessDenied,
                 "there are no credentials for this session's principal; ask whoever runs Tollgate here",

@@ -44,6 +44,7 @@ fn alice() -> Principal {
         groups: vec!["readers".into()],
         claims: BTreeMap::from([("team".into(), json!("red")), ("realm".into(), json!({"roles": ["ops", "dev"]}))]),
         expires: None,
+        token: None,
     }
 }
 

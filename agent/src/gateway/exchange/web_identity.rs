@@ -92,6 +92,13 @@ impl Exchange<'_> {
 
     /// A role of another account than the binding's must not seem to have been assumed.
     async fn fits_binding(&mut self, asked: &Asked) -> Result<(), Refusal> {
+        let brokers = self.connection.core.brokers.load_full();
+        if let Some(role) = brokers.role(&self.principal).filter(|role| *role != asked.role.text) {
+            return Err(Refusal::new(
+                ErrorKind::AccessDenied,
+                format!("Tollgate signs requests of this identity as {role}, and as no other role; name that one"),
+            ));
+        }
         let held = self.held_of_binding().await?;
         self.account.clone_from(&held.account);
         match &held.account {
