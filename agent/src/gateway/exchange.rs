@@ -33,7 +33,7 @@ use crate::aws::error::ErrorKind;
 use crate::aws::operation::{self, BodyNeed, Operation, Protocol, Route};
 use crate::aws::sigv4::{self, Claim, Payload};
 use crate::config::Mode;
-use crate::credential::{Client, Held, Placeholder};
+use crate::credential::{Client, Derived, Held, Placeholder};
 use crate::identity::Principal;
 use crate::journal::Kind;
 use crate::policy::{Decision, Effect, ProcessFacts, Question, SessionFacts};
@@ -63,6 +63,7 @@ struct Exchange<'a> {
     operation: Option<Arc<Operation>>,
     /// Account of the held credentials, where it is known.
     account: Option<String>,
+    signer: Signer,
     recorded: Option<ExchangeId>,
     passage: Arc<Passage>,
     /// For the body and what was read in it, both of which live as long as this.
@@ -83,6 +84,7 @@ impl<'a> Exchange<'a> {
             protocol: None,
             operation: None,
             account: None,
+            signer: Signer::Nobody,
             recorded: None,
             passage: Arc::default(),
             share: Share::default(),
@@ -100,6 +102,7 @@ impl<'a> Exchange<'a> {
         let payload = self.authenticate(&claim, &body)?;
         let held = self.held(&claim).await;
         self.account = held.as_ref().ok().and_then(|h| h.account.clone());
+        self.signer = Signer::Held(self.placeholder(&claim)?.1.behind.clone());
         let operation = self.understand(route, &body)?;
         let decision = self.decide(&operation)?;
         let held = worth_asking(decision.effect, held)?;
@@ -276,6 +279,7 @@ impl<'a> Exchange<'a> {
             operation,
             session: SessionFacts { id: c.session.id.as_str(), name: &c.session.name },
             process: ProcessFacts { exe: &c.exe, pid: c.flow.pid, uid: c.flow.uid },
+            credential: handout::facts(&self.signer, self.account.as_deref()),
             endpoint: &c.endpoint.host,
         }))
     }
@@ -419,6 +423,14 @@ fn worth_asking<T>(effect: Effect, held: Result<T, Refusal>) -> Result<Result<T,
         Effect::Hold => held.map(Ok),
         Effect::Allow | Effect::Deny => Ok(held),
     }
+}
+
+/// Whose credentials a request is signed with.
+enum Signer {
+    /// It goes unsigned.
+    Nobody,
+    /// The binding's, or those behind the placeholder that it came with.
+    Held(Option<Arc<Derived>>),
 }
 
 /// A request body after the reading stage.

@@ -11,8 +11,8 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, header};
 
-use super::Exchange;
 use super::refusal::Refusal;
+use super::{Exchange, Signer};
 use crate::aws::error::ErrorKind;
 use crate::aws::handout::web_identity::Asked;
 use crate::aws::operation::Operation;
@@ -101,6 +101,7 @@ impl Exchange<'_> {
         }
         let held = self.held_of_binding().await?;
         self.account.clone_from(&held.account);
+        self.signer = Signer::Held(None);
         match &held.account {
             Some(account) if *account != asked.role.account => Err(Refusal::new(
                 ErrorKind::AccessDenied,
