@@ -23,6 +23,10 @@ fn catalog() -> Arc<dyn ActionCatalog> {
         ("iam:PutRolePolicy", PermissionsManagement),
         ("secretsmanager:GetSecretValue", Read),
         ("sts:GetCallerIdentity", Read),
+        ("sts:AssumeRole", Write),
+        ("sts:AssumeRoleWithSAML", Write),
+        ("sts:AssumeRoleWithWebIdentity", Write),
+        ("sts:AssumeRoot", Write),
     ]))
 }
 
@@ -556,6 +560,10 @@ fn the_shipped_policies_do_what_they_say() {
             (person(&["operators"]), "ec2:RunInstances", "*", "no-instances"),
             (person(&["operators"]), "secretsmanager:GetSecretValue", "*", "no-secrets"),
             (person(&["operators"]), "unknown:unknown", "*", ""),
+            (person(&[]), "sts:AssumeRoleWithWebIdentity", "arn:aws:iam::1:role/x", "web-identity"),
+            (person(&["deployers"]), "sts:AssumeRole", "arn:aws:iam::111122223333:role/deploy", "deployers-role"),
+            (person(&["deployers"]), "sts:AssumeRole", "arn:aws:iam::444455556666:role/deploy", "foreign-roles"),
+            (person(&["deployers"]), "sts:AssumeRole", "arn:aws:iam::111122223333:role/other", ""),
         ] {
             let decision = ask(&policies, &who, &operation(&[action], &[resource]));
             assert_eq!(decision.policies.join(" "), expected, "{action} by {:?}: {}", who.groups, decision.reason);
