@@ -293,8 +293,8 @@ impl<'a> Exchange<'a> {
                 let asked = approval::Request {
                     session: self.connection.session.id.clone(),
                     subject: self.principal.subject.clone(),
-                    action: operation.actions.join(" "),
-                    resource: operation.resources.join(" "),
+                    action: operation.actions().join(" "),
+                    resource: operation.resources().join(" "),
                     parameters: self.parameters(operation),
                     group: group.to_owned(),
                 };
