@@ -42,6 +42,7 @@ use crate::record::ExchangeId;
 /// Serves one request of a connection; whatever happens, the agent gets an answer in AWS's shape.
 pub async fn serve(connection: &Connection, request: Request<Incoming>) -> Response<ResponseBody> {
     let (parts, body) = request.into_parts();
+    connection.life.begin(!body.is_end_stream());
     let mut exchange = Exchange::new(connection, parts);
     match exchange.run(body).await {
         Ok(response) => response,
@@ -84,7 +85,7 @@ impl<'a> Exchange<'a> {
             operation: None,
             account: None,
             recorded: None,
-            passage: Arc::default(),
+            passage: Arc::new(Passage { life: connection.life.clone(), ..Passage::default() }),
             share: Share::default(),
         }
     }
@@ -152,6 +153,7 @@ impl<'a> Exchange<'a> {
         match gather(body, limits, &core.memory, &self.connection.session.id).await {
             Ok((bytes, share)) => {
                 self.passage.sent.store(bytes.len() as u64, Ordering::Relaxed);
+                self.passage.life.read_to_end();
                 self.share = share;
                 Ok(Read::Whole(bytes))
             }
