@@ -50,7 +50,7 @@ impl Exchange<'_> {
         if let Some(Treatment::Placeholder(sites)) = handout::of(operation).map(|h| &h.treatment)
             && parts.status.is_success()
         {
-            return self.exchanged(parts, body, operation, sites, held, completion).await;
+            return self.exchanged(parts, body, (operation, sites), decision, held, completion).await;
         }
         if decision.obligations.mask.is_some() && parts.status.is_success() {
             let limit = self.connection.core.config.load().gateway.max_buffered_body;
