@@ -243,7 +243,7 @@ mod tests {
             );
             scratch.store.flush().await;
             let reader = Reader::open(scratch.store.path()).expect("opens");
-            let (links, _) = reader.verify().expect("reads").expect("nobody tampered");
+            let (links, _) = reader.verify(scratch.store.laid_out()).expect("reads").expect("nobody tampered");
             assert_eq!(links, 2, "an intent and one outcome");
             assert_eq!(reader.exchanges(scratch.session.as_str()).expect("reads")[0].status, Some(403));
         }
