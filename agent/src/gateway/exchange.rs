@@ -21,14 +21,14 @@ mod telling;
 use form::strip_hop_by_hop;
 use refusal::Refusal;
 
-use super::body::{BodyError, Completion, Passage, RequestBody, ResponseBody};
+use super::body::{BodyError, Check, Completion, Fault, Passage, RequestBody, ResponseBody};
 use super::connection::Connection;
 use super::intake::{IntakeError, Limits, Share, gather};
 use super::upstream::UpstreamBody;
 use crate::approval;
 use crate::aws::error::ErrorKind;
 use crate::aws::operation::{self, BodyNeed, Operation, Protocol, Route};
-use crate::aws::sigv4::{self, Claim, Payload};
+use crate::aws::sigv4::{self, Algorithm, Chain, Claim, Payload, Pieces};
 use crate::config::Mode;
 use crate::credential::{Held, Placeholder};
 use crate::identity::Principal;
@@ -91,7 +91,7 @@ impl<'a> Exchange<'a> {
         let claim = self.claim()?;
         let route = self.identify(&claim)?;
         let body = self.read(body, &claim, &route).await?;
-        let payload = self.authenticate(&claim, &body)?;
+        let (payload, chain) = self.authenticate(&claim, &body)?;
         let held = self.held().await;
         self.account = held.as_ref().ok().and_then(|h| h.account.clone());
         let operation = self.understand(route, &body)?;
@@ -102,7 +102,7 @@ impl<'a> Exchange<'a> {
         let id = self.record_intent(&operation, &decision, observed).await?;
         // An agent that goes away while it waits leaves an outcome, too.
         let waiting = Completion::new(self.connection.core.store.clone(), id, 0, None, self.passage.clone());
-        let response = match self.sign(&operation, &held, payload, body) {
+        let response = match self.sign(&operation, &held, &claim, payload, chain, body) {
             Ok(request) => self.send(request).await,
             Err(refusal) => Err(refusal),
         };
@@ -112,21 +112,22 @@ impl<'a> Exchange<'a> {
 
     // ---- stages ---------------------------------------------------------------------------
 
-    /// The signature that the request carries.
-    fn claim(&self) -> Result<Claim, Refusal> {
-        match sigv4::claim(&self.parts) {
-            Ok(Some(claim)) => Ok(claim),
-            Ok(None) => Err(Refusal::new(
+    /// The signature that the request carries. A presigned URL's is taken out of it.
+    fn claim(&mut self) -> Result<Claim, Refusal> {
+        let claim = sigv4::claim(&self.parts).map_err(|e| refusal::of_signature(&e))?.ok_or_else(|| {
+            Refusal::new(
                 ErrorKind::AccessDenied,
                 "the request is not signed, so it cannot be attributed; use the credentials that the metadata service offers",
-            )),
-            Err(e) => Err(refusal::of_signature(&e)),
-        }
+            )
+        })?;
+        sigv4::hoist(&mut self.parts, &claim).map_err(|e| refusal::of_signature(&e))?;
+        Ok(claim)
     }
 
     /// Host, scope, method, path, query, headers → candidates for the operation.
     fn identify(&mut self, claim: &Claim) -> Result<Route, Refusal> {
-        let scope = operation::Scope { region: &claim.region, service: &claim.service };
+        let region = claim.region_at(self.connection.endpoint.region.as_deref());
+        let scope = operation::Scope { region, service: &claim.service };
         let route = operation::route(&self.connection.endpoint, Some(scope), &self.parts)
             .map_err(|e| Refusal::malformed(e.to_string()))?;
         self.protocol = Some(route.protocol());
@@ -167,8 +168,9 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// The agent's signature against its placeholder; gives the payload to sign in its stead.
-    fn authenticate(&self, claim: &Claim, body: &Read) -> Result<Payload, Refusal> {
+    /// The agent's signature against its placeholder; gives the payload to sign in its stead, and what the signatures
+    /// of its pieces go on from.
+    fn authenticate(&self, claim: &Claim, body: &Read) -> Result<(Payload, Option<Chain>), Refusal> {
         let (session, placeholder) = self.placeholder(claim)?;
         if session != self.connection.session.id {
             return Err(Refusal::new(
@@ -184,7 +186,7 @@ impl<'a> Exchange<'a> {
             ));
         }
         let digest = match body {
-            Read::Whole(bytes) if !matches!(claim.payload, Payload::Unsigned | Payload::StreamingUnsignedTrailer) => {
+            Read::Whole(bytes) if matches!(claim.payload, Payload::Hashed(_) | Payload::Absent) => {
                 Some(sigv4::sha256_hex(bytes))
             }
             _ => None,
@@ -197,20 +199,20 @@ impl<'a> Exchange<'a> {
                 "the body is not the one that was signed: its SHA-256 differs from x-amz-content-sha256",
             ));
         }
-        sigv4::verify(
-            claim,
-            &self.parts,
-            digest.as_deref(),
-            &placeholder.secret_access_key,
-            Some(&placeholder.session_token),
-            self.started,
-            &self.connection.core.signing_keys,
-        )
-        .map_err(|e| refusal::of_signature(&e))?;
-        Ok(match (&claim.payload, digest) {
+        let given = sigv4::Given {
+            body_sha256: digest.as_deref(),
+            bucket: self.connection.endpoint.bucket.as_deref(),
+            secret: &placeholder.secret_access_key,
+            token: Some(&placeholder.session_token),
+            now: self.started,
+        };
+        let chain = sigv4::verify(claim, &self.parts, &given, &self.connection.core.signing_keys)
+            .map_err(|e| refusal::of_signature(&e))?;
+        let payload = match (&claim.payload, digest) {
             (Payload::Absent, Some(digest)) => Payload::Hashed(digest),
             (payload, _) => payload.clone(),
-        })
+        };
+        Ok((payload, chain))
     }
 
     fn placeholder(&self, claim: &Claim) -> Result<(crate::session::SessionId, Arc<Placeholder>), Refusal> {
@@ -345,7 +347,9 @@ impl<'a> Exchange<'a> {
         &mut self,
         operation: &Operation,
         held: &Held,
+        claim: &Claim,
         payload: Payload,
+        theirs: Option<Chain>,
         body: Read,
     ) -> Result<Request<RequestBody>, Refusal> {
         // The headers move; what is said of the request later needs method and target alone.
@@ -358,28 +362,48 @@ impl<'a> Exchange<'a> {
         parts.headers.remove(header::TRANSFER_ENCODING);
         // Answers have to be readable: some are masked, and none may carry what was signed with.
         parts.headers.remove(header::ACCEPT_ENCODING);
-        sigv4::sign(
-            &mut parts,
-            &payload,
+        let order = sigv4::Order {
+            payload: &payload,
             held,
-            &operation.region,
-            &operation.signing_name,
-            self.started,
-            &self.connection.core.signing_keys,
-        )
-        .map_err(|e| {
+            algorithm: claim.algorithm,
+            token_kind: claim.token_kind,
+            region: if claim.algorithm == Algorithm::V4a { &claim.region } else { &operation.region },
+            signing_name: &operation.signing_name,
+            now: self.started,
+        };
+        let signed = sigv4::sign(&mut parts, &order, &self.connection.core.signing_keys).map_err(|e| {
             Refusal::new(ErrorKind::Internal, "the request could not be signed, so it was not sent").with_detail(e)
         })?;
         parts.version = Version::HTTP_11;
-        let declared = match payload {
-            Payload::Hashed(hex) => Some(hex),
-            _ => None,
-        };
-        let body = match body {
-            Read::Whole(bytes) => RequestBody::Whole(bytes),
-            Read::Stream(incoming) => RequestBody::stream(incoming, declared, self.passage.clone()),
+        let pieces = theirs.zip(signed.chain).and_then(|(theirs, ours)| Pieces::new(&payload, theirs, ours));
+        let body = match (body, payload, pieces) {
+            (Read::Whole(bytes), _, Some(pieces)) => RequestBody::Whole(self.resign(bytes, pieces)?),
+            (Read::Whole(bytes), ..) => RequestBody::Whole(bytes),
+            (Read::Stream(incoming), payload, pieces) => {
+                let check = match (payload, pieces) {
+                    (Payload::Hashed(hex), _) => Check::Hash(Box::default(), hex),
+                    (_, Some(pieces)) => Check::Pieces(Box::new(pieces), false),
+                    _ => Check::None,
+                };
+                let late = matches!(check, Check::Pieces(..)).then(|| {
+                    let mut event = self.event(Kind::Refused, operation, &[]);
+                    event.exchange = self.recorded.map(|id| id.0);
+                    (self.connection.core.clone(), event)
+                });
+                RequestBody::stream(incoming, check, self.passage.clone(), late)
+            }
         };
         Ok(Request::from_parts(parts, body))
+    }
+
+    /// A body in pieces that has been read whole.
+    fn resign(&self, bytes: Bytes, mut pieces: Pieces) -> Result<Bytes, Refusal> {
+        let mut resigned = Vec::with_capacity(bytes.len());
+        pieces.push(bytes, self.started).and_then(|()| pieces.end()).map_err(|e| refusal::of_pieces(&e))?;
+        while let Some(piece) = pieces.pop() {
+            resigned.extend_from_slice(&piece);
+        }
+        Ok(resigned.into())
     }
 
     async fn send(&self, request: Request<RequestBody>) -> Result<Response<UpstreamBody>, Refusal> {
@@ -393,8 +417,12 @@ impl<'a> Exchange<'a> {
             .send(&self.connection.endpoint.host, port, self.connection.session.id.as_str(), request)
             .await
             .map_err(|e| {
-                if self.passage.altered.load(Ordering::Relaxed) {
-                    return Refusal::new(ErrorKind::SignatureDoesNotMatch, BodyError::Altered.to_string());
+                match self.passage.fault.get() {
+                    Some(Fault::Altered) => {
+                        return Refusal::new(ErrorKind::SignatureDoesNotMatch, BodyError::Altered.to_string());
+                    }
+                    Some(Fault::Pieces(e)) => return refusal::of_pieces(e),
+                    None => {}
                 }
                 Refusal::new(
                     ErrorKind::ServiceUnavailable,
