@@ -219,11 +219,11 @@ impl Chunks {
         let mut head = std::mem::take(&mut self.waiting);
         head.reserve(self.chunk.head.len() + self.chunk.written.len() + 2);
         head.extend_from_slice(&self.chunk.head);
+        // SigV4A: what fits the agent's chain is how ours goes on.
+        self.ours.padded = self.theirs.padded;
         let ours = self.ours.sign(Kind::Payload, &digests, self.chunk.written.len())?;
         head.extend_from_slice(ours.as_bytes());
         head.extend_from_slice(b"\r\n");
-        // SigV4A: what fits the agent's chain is how ours goes on.
-        self.ours.padded = self.theirs.padded;
         if self.chunk.data.is_empty() && self.chunk.small.is_empty() {
             // The last one goes out when the body has been seen to end behind it.
             self.waiting = head;
@@ -246,10 +246,10 @@ impl Chunks {
             return Ok(());
         }
         let pair = std::str::from_utf8(text).ok().and_then(|t| t.split_once(':'));
-        let Some((name, value)) = pair.filter(|(_, v)| !v.contains('\r')) else {
+        let Some((name, value)) = pair.filter(|(_, v)| v.bytes().all(|b| matches!(b, b' '..=b'~'))) else {
             return bad("a line of the trailer is not `name:value`".into());
         };
-        let (name, value) = (name.to_ascii_lowercase(), value.trim());
+        let (name, value) = (name.to_ascii_lowercase(), value.trim_matches(' '));
         let declared = self.terms.trailer.as_deref().unwrap_or_default();
         if name != TRAILER_SIGNATURE {
             if !declared.contains(&name) || self.trailers.iter().any(|(n, _)| *n == name) {
@@ -271,6 +271,7 @@ impl Chunks {
         if !self.theirs.verify(Kind::Trailer, &[&digest], value) {
             return Err(PieceError::Mismatch("the trailer".into()));
         }
+        self.ours.padded = self.theirs.padded;
         let ours = self.ours.sign(Kind::Trailer, &[&digest], value.len())?;
         let at = line.len() - line.trim_ascii_end().len();
         self.waiting.extend_from_slice(&line[..line.len() - at - value.len()]);

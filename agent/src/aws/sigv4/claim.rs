@@ -133,7 +133,7 @@ impl<'a> Scope<'a> {
 }
 
 fn is_access_key_id(text: &str) -> bool {
-    (16..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    (8..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 /// SigV4A's regions: `*`, `us-east-1,us-west-2`, `us-*`.

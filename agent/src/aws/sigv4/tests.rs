@@ -1,5 +1,8 @@
 //! Signatures as a whole: against the `aws-sigv4` crate, against botocore's (fixture), and against tampering.
 
+mod pieces;
+mod vectors;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_credential_types::Credentials;
