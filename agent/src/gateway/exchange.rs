@@ -15,20 +15,24 @@ use hyper::body::{Body as _, Incoming};
 
 mod answer;
 mod form;
+mod handout;
 mod refusal;
+mod signing;
 mod telling;
+mod unsigned;
+mod web_identity;
 
 use form::strip_hop_by_hop;
 use refusal::Refusal;
 
-use super::body::{BodyError, Check, Completion, Fault, Passage, RequestBody, ResponseBody};
+use super::body::{BodyError, Completion, Fault, Passage, RequestBody, ResponseBody};
 use super::connection::Connection;
 use super::intake::{IntakeError, Limits, Share, gather};
 use super::upstream::UpstreamBody;
 use crate::approval;
 use crate::aws::error::ErrorKind;
 use crate::aws::operation::{self, BodyNeed, Operation, Protocol, Route};
-use crate::aws::sigv4::{self, Algorithm, Chain, Claim, Payload, Pieces};
+use crate::aws::sigv4::{self, Chain, Claim, Payload};
 use crate::config::Mode;
 use crate::credential::{Held, Placeholder};
 use crate::identity::Principal;
@@ -88,17 +92,21 @@ impl<'a> Exchange<'a> {
 
     async fn run(&mut self, body: Incoming) -> Result<Response<ResponseBody>, Refusal> {
         form::check(&mut self.parts, &self.connection.endpoint.host)?;
-        let claim = self.claim()?;
-        let route = self.identify(&claim)?;
-        let body = self.read(body, &claim, &route).await?;
+        let Some(claim) = self.claim()? else {
+            // Boxed: rare, and every exchange would keep room for it.
+            return Box::pin(self.run_unsigned(body)).await;
+        };
+        let route = self.identify(Some(&claim))?;
+        let body = self.read(body, &claim.payload, &route).await?;
         let (payload, chain) = self.authenticate(&claim, &body)?;
-        let held = self.held().await;
+        let held = self.held(&claim).await;
         self.account = held.as_ref().ok().and_then(|h| h.account.clone());
         let operation = self.understand(route, &body)?;
         let decision = self.decide(&operation)?;
         let held = worth_asking(decision.effect, held)?;
         let observed = self.enforce(&operation, &decision).await?;
         let held = held?;
+        self.room_for_credentials(&operation)?;
         let id = self.record_intent(&operation, &decision, observed).await?;
         // An agent that goes away while it waits leaves an outcome, too.
         let waiting = Completion::new(self.connection.core.store.clone(), id, 0, None, self.passage.clone());
@@ -107,39 +115,38 @@ impl<'a> Exchange<'a> {
             Err(refusal) => Err(refusal),
         };
         waiting.give_up();
-        self.answer(response?, &operation, &decision, &held, id).await
+        self.answer(response?, &operation, &decision, Some(&held), id).await
     }
 
     // ---- stages ---------------------------------------------------------------------------
 
-    /// The signature that the request carries. A presigned URL's is taken out of it.
-    fn claim(&mut self) -> Result<Claim, Refusal> {
-        let claim = sigv4::claim(&self.parts).map_err(|e| refusal::of_signature(&e))?.ok_or_else(|| {
-            Refusal::new(
-                ErrorKind::AccessDenied,
-                "the request is not signed, so it cannot be attributed; use the credentials that the metadata service offers",
-            )
-        })?;
-        sigv4::hoist(&mut self.parts, &claim).map_err(|e| refusal::of_signature(&e))?;
+    /// The signature that the request carries; `None`: none. A presigned URL's is taken out of it.
+    fn claim(&mut self) -> Result<Option<Claim>, Refusal> {
+        let claim = sigv4::claim(&self.parts).map_err(|e| refusal::of_signature(&e))?;
+        if let Some(claim) = &claim {
+            sigv4::hoist(&mut self.parts, claim).map_err(|e| refusal::of_signature(&e))?;
+        }
         Ok(claim)
     }
 
     /// Host, scope, method, path, query, headers → candidates for the operation.
-    fn identify(&mut self, claim: &Claim) -> Result<Route, Refusal> {
-        let region = claim.region_at(self.connection.endpoint.region.as_deref());
-        let scope = operation::Scope { region, service: &claim.service };
-        let route = operation::route(&self.connection.endpoint, Some(scope), &self.parts)
-            .map_err(|e| Refusal::malformed(e.to_string()))?;
+    fn identify(&mut self, claim: Option<&Claim>) -> Result<Route, Refusal> {
+        let endpoint = &self.connection.endpoint;
+        let scope = claim.map(|claim| operation::Scope {
+            region: claim.region_at(endpoint.region.as_deref()),
+            service: &claim.service,
+        });
+        let route = operation::route(endpoint, scope, &self.parts).map_err(|e| Refusal::malformed(e.to_string()))?;
         self.protocol = Some(route.protocol());
         Ok(route)
     }
 
     /// Reads the body where it must be read to be judged or hashed; leaves it a stream otherwise.
-    async fn read(&mut self, body: Incoming, claim: &Claim, route: &Route) -> Result<Read, Refusal> {
+    async fn read(&mut self, body: Incoming, payload: &Payload, route: &Route) -> Result<Read, Refusal> {
         if body.is_end_stream() {
             return Ok(Read::Whole(Bytes::new()));
         }
-        if claim.payload != Payload::Absent && route.body_needed() == BodyNeed::No {
+        if *payload != Payload::Absent && route.body_needed() == BodyNeed::No {
             return Ok(Read::Stream(body));
         }
         let core = &self.connection.core;
@@ -180,10 +187,7 @@ impl<'a> Exchange<'a> {
             .with_detail(format!("access key {} belongs to session {session}", claim.access_key_id)));
         }
         if placeholder.expires <= self.started {
-            return Err(Refusal::new(
-                ErrorKind::ExpiredToken,
-                "the placeholder credentials have expired; ask the metadata service again",
-            ));
+            return Err(handout::expired(&placeholder));
         }
         let digest = match body {
             Read::Whole(bytes) if matches!(claim.payload, Payload::Hashed(_) | Payload::Absent) => {
@@ -228,8 +232,16 @@ impl<'a> Exchange<'a> {
         })
     }
 
-    /// The held credentials of the principal's binding.
-    async fn held(&self) -> Result<Arc<Held>, Refusal> {
+    /// The held credentials: those behind the placeholder that the request is signed with, or of the principal's binding.
+    async fn held(&self, claim: &Claim) -> Result<Arc<Held>, Refusal> {
+        let behind = self.placeholder(claim)?.1.behind.clone();
+        match handout::fitting(behind.as_deref(), claim)? {
+            Some(held) => Ok(held),
+            None => self.held_of_binding().await,
+        }
+    }
+
+    async fn held_of_binding(&self) -> Result<Arc<Held>, Refusal> {
         let brokers = self.connection.core.brokers.load_full();
         brokers.held(&self.principal).await.map_err(|e| {
             Refusal::new(
@@ -263,13 +275,8 @@ impl<'a> Exchange<'a> {
                 Kind::Blocked,
             ));
         }
-        if operation.credentials_in_output {
-            return Err(self.denial(
-                operation,
-                &[],
-                "its answer carries credentials, which Tollgate does not hand to agents; use the session's own credentials",
-                Kind::Blocked,
-            ));
+        if let Some(reason) = handout::forbidden(operation) {
+            return Err(self.denial(operation, &[], &reason, Kind::Blocked));
         }
         let c = self.connection;
         Ok(c.core.policy.load().decide(&Question {
@@ -342,68 +349,20 @@ impl<'a> Exchange<'a> {
         Ok(id)
     }
 
-    /// The agent's request with the agent's signature gone and the held one in its place.
-    fn sign(
-        &mut self,
-        operation: &Operation,
-        held: &Held,
-        claim: &Claim,
-        payload: Payload,
-        theirs: Option<Chain>,
-        body: Read,
-    ) -> Result<Request<RequestBody>, Refusal> {
+    /// The head as it goes up, still to be signed.
+    fn outgoing(&mut self) -> Parts {
         // The headers move; what is said of the request later needs method and target alone.
         let mut parts = Request::new(()).into_parts().0;
         parts.method = self.parts.method.clone();
         parts.uri = self.parts.uri.clone();
+        parts.version = Version::HTTP_11;
         parts.headers = std::mem::take(&mut self.parts.headers);
         strip_hop_by_hop(&mut parts.headers);
         parts.headers.remove(header::EXPECT);
         parts.headers.remove(header::TRANSFER_ENCODING);
         // Answers have to be readable: some are masked, and none may carry what was signed with.
         parts.headers.remove(header::ACCEPT_ENCODING);
-        let order = sigv4::Order {
-            payload: &payload,
-            held,
-            algorithm: claim.algorithm,
-            token_kind: claim.token_kind,
-            region: if claim.algorithm == Algorithm::V4a { &claim.region } else { &operation.region },
-            signing_name: &operation.signing_name,
-            now: self.started,
-        };
-        let signed = sigv4::sign(&mut parts, &order, &self.connection.core.signing_keys).map_err(|e| {
-            Refusal::new(ErrorKind::Internal, "the request could not be signed, so it was not sent").with_detail(e)
-        })?;
-        parts.version = Version::HTTP_11;
-        let pieces = theirs.zip(signed.chain).and_then(|(theirs, ours)| Pieces::new(&payload, theirs, ours));
-        let body = match (body, payload, pieces) {
-            (Read::Whole(bytes), _, Some(pieces)) => RequestBody::Whole(self.resign(bytes, pieces)?),
-            (Read::Whole(bytes), ..) => RequestBody::Whole(bytes),
-            (Read::Stream(incoming), payload, pieces) => {
-                let check = match (payload, pieces) {
-                    (Payload::Hashed(hex), _) => Check::Hash(Box::default(), hex),
-                    (_, Some(pieces)) => Check::Pieces(Box::new(pieces), false),
-                    _ => Check::None,
-                };
-                let late = matches!(check, Check::Pieces(..)).then(|| {
-                    let mut event = self.event(Kind::Refused, operation, &[]);
-                    event.exchange = self.recorded.map(|id| id.0);
-                    (self.connection.core.clone(), event)
-                });
-                RequestBody::stream(incoming, check, self.passage.clone(), late)
-            }
-        };
-        Ok(Request::from_parts(parts, body))
-    }
-
-    /// A body in pieces that has been read whole.
-    fn resign(&self, bytes: Bytes, mut pieces: Pieces) -> Result<Bytes, Refusal> {
-        let mut resigned = Vec::with_capacity(bytes.len());
-        pieces.push(bytes, self.started).and_then(|()| pieces.end()).map_err(|e| refusal::of_pieces(&e))?;
-        while let Some(piece) = pieces.pop() {
-            resigned.extend_from_slice(&piece);
-        }
-        Ok(resigned.into())
+        parts
     }
 
     async fn send(&self, request: Request<RequestBody>) -> Result<Response<UpstreamBody>, Refusal> {
