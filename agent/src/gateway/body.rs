@@ -14,6 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 
+use super::life::Life;
 use super::upstream::UpstreamBody;
 use crate::aws::sigv4::{PieceError, Pieces};
 use crate::daemon::Core;
@@ -72,6 +73,8 @@ pub struct Passage {
     pub fault: OnceLock<Fault>,
     /// The head of the answer has come.
     pub answered: AtomicBool,
+    /// The connection's, which so knows that there is an exchange.
+    pub life: Arc<Life>,
 }
 
 /// Why a body was not passed on to its end.
@@ -149,6 +152,9 @@ impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> Streamed<B> {
                 }
             }
             let Poll::Ready(polled) = Pin::new(&mut self.inner).poll_frame(cx) else { return Poll::Pending };
+            if matches!(polled, Some(Ok(_)) if self.inner.is_end_stream()) || polled.is_none() {
+                self.passage.life.read_to_end();
+            }
             let data = match polled {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => data,

@@ -43,6 +43,7 @@ use crate::record::ExchangeId;
 /// Serves one request of a connection; whatever happens, the agent gets an answer in AWS's shape.
 pub async fn serve(connection: &Connection, request: Request<Incoming>) -> Response<ResponseBody> {
     let (parts, body) = request.into_parts();
+    connection.life.begin(!body.is_end_stream());
     let mut exchange = Exchange::new(connection, parts);
     match exchange.run(body).await {
         Ok(response) => response,
@@ -85,7 +86,7 @@ impl<'a> Exchange<'a> {
             operation: None,
             account: None,
             recorded: None,
-            passage: Arc::default(),
+            passage: Arc::new(Passage { life: connection.life.clone(), ..Passage::default() }),
             share: Share::default(),
         }
     }
@@ -160,6 +161,7 @@ impl<'a> Exchange<'a> {
         match gather(body, limits, &core.memory, &self.connection.session.id).await {
             Ok((bytes, share)) => {
                 self.passage.sent.store(bytes.len() as u64, Ordering::Relaxed);
+                self.passage.life.read_to_end();
                 self.share = share;
                 Ok(Read::Whole(bytes))
             }
@@ -303,8 +305,8 @@ impl<'a> Exchange<'a> {
                 let asked = approval::Request {
                     session: self.connection.session.id.clone(),
                     subject: self.principal.subject.clone(),
-                    action: operation.actions.join(" "),
-                    resource: operation.resources.join(" "),
+                    action: operation.actions().join(" "),
+                    resource: operation.resources().join(" "),
                     parameters: self.parameters(operation),
                     group: group.to_owned(),
                 };
