@@ -14,6 +14,7 @@ mod pass;
 mod resource;
 mod rest;
 mod s3;
+mod value;
 mod xml;
 
 use std::collections::HashSet;
@@ -24,6 +25,7 @@ use serde_json::{Map, Value};
 use super::endpoint::{self, Front};
 use super::model::{self, Detail, Input, Op, Service};
 use super::{Endpoint, HostClass};
+pub(super) use s3::gives_power as s3_gives_power;
 
 /// Wire protocols of AWS services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -40,6 +40,11 @@ const POWERS: &[(&str, &str, &str)] = &[
     ("x-amz-object-ownership", "s3:PutBucketOwnershipControls", "s3:PutBucketOwnershipControls"),
 ];
 
+/// Whether headers may ask for an action.
+pub(in crate::aws) fn gives_power(action: &str) -> bool {
+    action == "s3:PutBucketVersioning" || POWERS.iter().any(|(_, object, bucket)| [*object, *bucket].contains(&action))
+}
+
 /// Families of headers of which only those above are known.
 const FAMILIES: &[&str] = &["x-amz-grant-", "x-amz-object-lock-", "x-amz-bypass-"];
 
