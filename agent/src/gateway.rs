@@ -9,6 +9,7 @@ mod connection;
 mod exchange;
 mod farewell;
 mod intake;
+mod life;
 mod sniff;
 mod splice;
 mod stream;

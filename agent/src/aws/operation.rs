@@ -344,6 +344,20 @@ impl Route {
         self.operation.protocol
     }
 
+    /// IAM prefix and operation, where the head says which it is.
+    pub fn named(&self) -> Option<(&str, &str)> {
+        matches!(self.shape, Shape::Known(_)).then_some((&self.operation.service, &self.operation.name))
+    }
+
+    /// IAM prefixes of the services that it may be for, where the body or the query says which operation it is.
+    pub fn form_services(&self) -> impl Iterator<Item = &'static str> {
+        let services = match &self.shape {
+            Shape::Form { services, .. } => services.as_slice(),
+            _ => &[],
+        };
+        services.iter().map(|s| s.iam)
+    }
+
     pub fn body_needed(&self) -> BodyNeed {
         let read = match &self.shape {
             Shape::Known(known) if known.op.stream => false,

@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 
+use super::life::Life;
 use super::upstream::UpstreamBody;
 use crate::record::{ExchangeId, Outcome, Store};
 
@@ -52,6 +53,8 @@ pub struct Passage {
     pub sent: AtomicU64,
     /// It was not the body that had been signed. (hyper does not give a body's error back over HTTP/2.)
     pub altered: AtomicBool,
+    /// The connection's, which so knows that there is an exchange.
+    pub life: Arc<Life>,
 }
 
 impl RequestBody {
@@ -99,6 +102,9 @@ impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> Streamed<B> {
                 Poll::Pending => return Poll::Pending,
             }
         };
+        if matches!(polled, Some(Ok(_)) if self.inner.is_end_stream()) || polled.is_none() {
+            self.passage.life.read_to_end();
+        }
         Poll::Ready(match polled {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {

@@ -16,6 +16,15 @@ import tomllib
 DATA, IAM, OVERRIDES = sys.argv[1:4]
 with open(OVERRIDES, "rb") as f:
     HAND = tomllib.load(f)
+with open(os.path.join(os.path.dirname(OVERRIDES), "credentials.toml"), "rb") as f:
+    listed = tomllib.load(f)
+HANDED_OUT = {
+    (service, op)
+    for part in [listed["placeholder"], listed["here"], listed["token"], *listed["denied"]]
+    for service, ops in part.items()
+    if service != "reason"
+    for op in ops
+}
 
 LEVELS = {"Read": 0, "List": 1, "Write": 2, "Tagging, Write": 3, "Permissions management, Write": 4}
 SCALARS = {
@@ -425,7 +434,7 @@ def service(name, folder):
     prefixes = [s for s in signing if s in ACTIONS] + HAND["prefixes"].get(name, [])
     prefixes += [name] if name in ACTIONS and name not in prefixes else []
     hand, hand_arns = HAND["actions"].get(name, {}), HAND["resources"].get(name, {})
-    for op in [*hand, *(o for o in hand_arns if o != "*"), *HAND["credentials"].get(name, [])]:
+    for op in [*hand, *(o for o in hand_arns if o != "*")]:
         if op not in model["operations"]:
             sys.exit(f"overrides.toml names the operation `{name}:{op}`, which botocore does not know; correct it")
     rest = any(p.startswith("rest") for p in protocols)
@@ -437,8 +446,7 @@ def service(name, folder):
         entry = {
             "name": op, "method": o["http"]["method"], "path": path if rest else "", "constants": constants,
             "need_query": [], "need_header": [], "input": 0, "payload": "", "stream": False, "body": False,
-            "credentials": op in HAND["credentials"].get(name, []), "level": 5, "needs": [], "passes": False, "output": 0,
-            "typed": False,
+            "credentials": (name, op) in HANDED_OUT, "level": 5, "needs": [], "passes": False, "output": 0, "typed": False,
         }
         members = []
         if "input" in o:

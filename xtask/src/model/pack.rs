@@ -27,7 +27,7 @@ pub struct Model {
 pub struct Service {
     pub id: String,
     signing: Vec<String>,
-    iam: String,
+    pub iam: String,
     pub protocols: Vec<String>,
     target: String,
     version: String,
