@@ -82,6 +82,9 @@ pub struct Operation {
     pub credentials_in_output: bool,
 }
 
+/// The action of what was not recognised, or of what no action is known for.
+pub const UNKNOWN: &str = "unknown:unknown";
+
 /// One thing that must be permitted: an IAM action on resources.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Need {
@@ -436,7 +439,7 @@ fn unknown(endpoint: &Endpoint, scope: Option<Scope<'_>>) -> Operation {
         region: region.unwrap_or_default(),
         partition: endpoint.partition,
         protocol: Protocol::Query,
-        needs: vec![Need::anywhere("unknown:unknown")],
+        needs: vec![Need::anywhere(UNKNOWN)],
         access: AccessLevel::Unknown,
         parameters: Map::new(),
         input: None,

@@ -19,7 +19,7 @@ use super::usage::Usage;
 use crate::aws::model::Input;
 
 /// What an operation that was not recognised is asked as. Only policies that name it permit it.
-pub(super) const UNKNOWN: &str = "unknown:unknown";
+pub(super) use crate::aws::operation::UNKNOWN;
 
 /// Type of actions.
 const ACTION: &str = "AWS::Action";
