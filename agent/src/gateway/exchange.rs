@@ -51,6 +51,11 @@ pub async fn serve(connection: &Connection, request: Request<Incoming>) -> Respo
     }
 }
 
+/// Whether the form of a request to this host can be read in one way only; the sentence why not.
+pub fn check_form(parts: &mut Parts, host: &str) -> Result<(), String> {
+    form::check(parts, host).map_err(|refusal| refusal.message)
+}
+
 struct Exchange<'a> {
     connection: &'a Connection,
     parts: Parts,
