@@ -49,7 +49,7 @@ fn alice() -> Principal {
     }
 }
 
-fn operation(actions: &[&str], resources: &[&str]) -> Operation {
+pub(super) fn operation(actions: &[&str], resources: &[&str]) -> Operation {
     let service = actions.first().and_then(|a| a.split(':').next()).unwrap_or("unknown");
     Operation {
         service: service.into(),
@@ -66,7 +66,7 @@ fn operation(actions: &[&str], resources: &[&str]) -> Operation {
     }
 }
 
-fn ask(set: &PolicySet, principal: &Principal, operation: &Operation) -> Decision {
+pub(super) fn ask(set: &PolicySet, principal: &Principal, operation: &Operation) -> Decision {
     set.decide(&Question {
         principal,
         operation,

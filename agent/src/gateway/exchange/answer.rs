@@ -30,6 +30,7 @@ impl Exchange<'_> {
         held: Option<&Held>,
         id: ExchangeId,
     ) -> Result<Response<ResponseBody>, Refusal> {
+        self.passage.answered.store(true, std::sync::atomic::Ordering::Relaxed);
         let (mut parts, body) = response.into_parts();
         strip_hop_by_hop(&mut parts.headers);
         parts.headers.remove(header::TRANSFER_ENCODING);
