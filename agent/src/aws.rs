@@ -5,6 +5,7 @@
 
 pub mod endpoint;
 pub mod error;
+pub mod handout;
 pub mod model;
 pub mod operation;
 pub mod sigv4;

@@ -105,6 +105,8 @@ pub struct Gateway {
     pub handshake_timeout: Duration,
     /// Connections that one session may have open at a time.
     pub max_connections: usize,
+    /// Credentials from answers (`sts:AssumeRole` and the like) that one session may hold at a time.
+    pub max_credentials: usize,
     /// Seconds an idle connection is kept, on either side.
     #[serde(deserialize_with = "seconds")]
     pub idle_timeout: Duration,
@@ -123,6 +125,7 @@ impl Default for Gateway {
             max_parsed_body: 16 << 20,
             body_timeout: Duration::from_secs(300),
             max_connections: 4096,
+            max_credentials: 1000,
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(90),
             connect_timeout: Duration::from_secs(10),

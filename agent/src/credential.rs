@@ -11,12 +11,13 @@ mod static_keys;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use subtle::ConstantTimeEq;
 
 pub use broker::Brokers;
-pub use placeholder::Placeholders;
+pub use placeholder::{NotIssued, Placeholders};
 
 /// A string that is not printed and is wiped when dropped. Compared in constant time.
 #[derive(Clone, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
@@ -55,6 +56,21 @@ pub struct Placeholder {
     pub session_token: Secret,
     pub issued: SystemTime,
     pub expires: SystemTime,
+    /// What its requests are signed with. `None`: whatever the session's binding gives at the time.
+    pub behind: Option<Arc<Derived>>,
+}
+
+/// Credentials that came in an answer to the session, of a role that it assumed, say. They stay here.
+#[derive(Debug)]
+pub struct Derived {
+    pub held: Arc<Held>,
+    /// The operation that gave them (`sts:AssumeRole`).
+    pub operation: String,
+    /// Who they act as, where the answer said so (`arn:aws:sts::123456789012:assumed-role/deploy/run-7`).
+    pub arn: Option<String>,
+    /// The one directory bucket that they are for: credentials of an S3 Express session, which sign as `s3express` and
+    /// send their token in `x-amz-s3session-token`.
+    pub bucket: Option<String>,
 }
 
 /// Credentials that only the daemon has.

@@ -51,6 +51,10 @@ impl Principal {
     pub fn is_identified(&self) -> bool {
         self.issuer.is_some()
     }
+    /// Whether it is the same identity, whatever else their tokens say.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.issuer == other.issuer && self.subject == other.subject
+    }
     /// Whether its token no longer counts at `now`; an unidentified principal never expires.
     pub fn is_expired(&self, now: SystemTime) -> bool {
         self.expires.is_some_and(|end| now >= end)

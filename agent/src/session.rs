@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::SystemTime;
 
@@ -82,6 +82,8 @@ pub struct Session {
     pub command: Vec<String>,
     pub started: SystemTime,
     principal: ArcSwap<Principal>,
+    /// It began unidentified, and a process in it showed a token.
+    identified_inside: AtomicBool,
     state: watch::Sender<State>,
     connections: AtomicUsize,
 }
@@ -118,6 +120,30 @@ impl Session {
     /// A renewed token: the next request is judged under it.
     pub fn bind(&self, principal: Principal) {
         self.principal.store(Arc::new(principal));
+    }
+
+    /// Binds an unidentified session to a principal, for good, or renews the one that it has. `Err`: it acts for another.
+    pub fn identify(&self, principal: Principal) -> Result<(), Arc<Principal>> {
+        let principal = Arc::new(principal);
+        let mut before = self.principal.load_full();
+        loop {
+            if before.is_identified() && !before.is_same(&principal) {
+                return Err(before);
+            }
+            let found = arc_swap::Guard::into_inner(self.principal.compare_and_swap(&before, principal.clone()));
+            if Arc::ptr_eq(&found, &before) {
+                if !before.is_identified() {
+                    self.identified_inside.store(true, Ordering::Relaxed);
+                }
+                return Ok(());
+            }
+            before = found;
+        }
+    }
+
+    /// Whether its principal is that of a token which a process in it has shown.
+    pub fn is_identified_inside(&self) -> bool {
+        self.identified_inside.load(Ordering::Relaxed)
     }
 
     pub fn state(&self) -> State {
@@ -170,6 +196,7 @@ impl Registry {
             command: new.command,
             started: now,
             principal: ArcSwap::from_pointee(principal),
+            identified_inside: AtomicBool::new(false),
             state: watch::Sender::new(State::Open),
             connections: AtomicUsize::new(0),
         });
@@ -239,6 +266,28 @@ mod tests {
         assert!(one.is_some() && two.is_some() && session.place(2).is_none());
         drop(one);
         assert!(session.place(2).is_some());
+    }
+
+    #[test]
+    fn a_session_is_bound_once() {
+        let named = |subject: &str| Principal {
+            issuer: Some("https://idp".into()),
+            subject: subject.into(),
+            ..Principal::unidentified()
+        };
+        let registry = Registry::default();
+        let session = registry.open(new(7), Principal::unidentified(), SystemTime::now());
+        session.identify(named("alice")).expect("nobody before");
+        assert!(session.is_identified_inside());
+        session.identify(Principal { groups: vec!["g".into()], ..named("alice") }).expect("the same");
+        assert_eq!(session.principal().groups, ["g"]);
+        assert_eq!(session.identify(named("bob")).expect_err("another").subject, "alice");
+        assert_eq!(session.principal().subject, "alice");
+        let elsewhere = Principal { issuer: Some("https://other".into()), ..named("alice") };
+        assert!(session.identify(elsewhere).is_err());
+        let from_outside = registry.open(new(8), named("bob"), SystemTime::now());
+        from_outside.identify(named("bob")).expect("the same");
+        assert!(!from_outside.is_identified_inside());
     }
 
     #[tokio::test]

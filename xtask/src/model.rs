@@ -1,8 +1,9 @@
 //! `cargo xtask model`: makes the agent's model of AWS out of botocore and the service authorization reference.
 //!
-//! Writes `agent/src/aws/model/aws.bin`, its provenance next to it, and `docs/model.md`. `--check` makes all three again
-//! and compares them byte for byte. Both sources are packages of fixed versions that `cargo xtask tools` installs.
+//! Writes `agent/src/aws/model/aws.bin`, its provenance next to it, `docs/model.md`, and what [`credentials`] makes. `--check`
+//! makes all of them again and compares them byte for byte. Both sources are packages of fixed versions that `cargo xtask tools` installs.
 
+mod credentials;
 mod pack;
 mod report;
 
@@ -38,11 +39,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let json = sources.extract()?;
     let model: pack::Model = serde_json::from_slice(&json).context("reading what extract.py printed")?;
     let binary = pack::pack(&model)?;
+    let handouts = credentials::Handouts::of(&model, &sources)?;
     let report = report::Report::of(&model, &sources, &binary)?;
     let files = [
         (BINARY, binary.clone()),
         (PROVENANCE, report.provenance()?.into_bytes()),
         (DOCUMENT, report.document().into_bytes()),
+        (credentials::TABLE, handouts.table()?.into_bytes()),
+        (credentials::DOCUMENT, handouts.document().into_bytes()),
     ];
     for (name, made) in files {
         let path = root().join(name);

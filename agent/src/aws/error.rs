@@ -146,7 +146,7 @@ fn cbor(code: &str, message: &str) -> Vec<u8> {
     body
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

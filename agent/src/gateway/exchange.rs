@@ -15,8 +15,11 @@ use hyper::body::{Body as _, Incoming};
 
 mod answer;
 mod form;
+mod handout;
 mod refusal;
 mod telling;
+mod unsigned;
+mod web_identity;
 
 use form::strip_hop_by_hop;
 use refusal::Refusal;
@@ -88,17 +91,21 @@ impl<'a> Exchange<'a> {
 
     async fn run(&mut self, body: Incoming) -> Result<Response<ResponseBody>, Refusal> {
         form::check(&mut self.parts, &self.connection.endpoint.host)?;
-        let claim = self.claim()?;
-        let route = self.identify(&claim)?;
-        let body = self.read(body, &claim, &route).await?;
+        let Some(claim) = self.claim()? else {
+            // Boxed: rare, and every exchange would keep room for it.
+            return Box::pin(self.run_unsigned(body)).await;
+        };
+        let route = self.identify(Some(&claim))?;
+        let body = self.read(body, &claim.payload, &route).await?;
         let payload = self.authenticate(&claim, &body)?;
-        let held = self.held().await;
+        let held = self.held(&claim).await;
         self.account = held.as_ref().ok().and_then(|h| h.account.clone());
         let operation = self.understand(route, &body)?;
         let decision = self.decide(&operation)?;
         let held = worth_asking(decision.effect, held)?;
         let observed = self.enforce(&operation, &decision).await?;
         let held = held?;
+        self.room_for_credentials(&operation)?;
         let id = self.record_intent(&operation, &decision, observed).await?;
         // An agent that goes away while it waits leaves an outcome, too.
         let waiting = Completion::new(self.connection.core.store.clone(), id, 0, None, self.passage.clone());
@@ -107,38 +114,31 @@ impl<'a> Exchange<'a> {
             Err(refusal) => Err(refusal),
         };
         waiting.give_up();
-        self.answer(response?, &operation, &decision, &held, id).await
+        self.answer(response?, &operation, &decision, Some(&held), id).await
     }
 
     // ---- stages ---------------------------------------------------------------------------
 
-    /// The signature that the request carries.
-    fn claim(&self) -> Result<Claim, Refusal> {
-        match sigv4::claim(&self.parts) {
-            Ok(Some(claim)) => Ok(claim),
-            Ok(None) => Err(Refusal::new(
-                ErrorKind::AccessDenied,
-                "the request is not signed, so it cannot be attributed; use the credentials that the metadata service offers",
-            )),
-            Err(e) => Err(refusal::of_signature(&e)),
-        }
+    /// The signature that the request carries; `None`: none.
+    fn claim(&self) -> Result<Option<Claim>, Refusal> {
+        sigv4::claim(&self.parts).map_err(|e| refusal::of_signature(&e))
     }
 
     /// Host, scope, method, path, query, headers → candidates for the operation.
-    fn identify(&mut self, claim: &Claim) -> Result<Route, Refusal> {
-        let scope = operation::Scope { region: &claim.region, service: &claim.service };
-        let route = operation::route(&self.connection.endpoint, Some(scope), &self.parts)
+    fn identify(&mut self, claim: Option<&Claim>) -> Result<Route, Refusal> {
+        let scope = claim.map(|claim| operation::Scope { region: &claim.region, service: &claim.service });
+        let route = operation::route(&self.connection.endpoint, scope, &self.parts)
             .map_err(|e| Refusal::malformed(e.to_string()))?;
         self.protocol = Some(route.protocol());
         Ok(route)
     }
 
     /// Reads the body where it must be read to be judged or hashed; leaves it a stream otherwise.
-    async fn read(&mut self, body: Incoming, claim: &Claim, route: &Route) -> Result<Read, Refusal> {
+    async fn read(&mut self, body: Incoming, payload: &Payload, route: &Route) -> Result<Read, Refusal> {
         if body.is_end_stream() {
             return Ok(Read::Whole(Bytes::new()));
         }
-        if claim.payload != Payload::Absent && route.body_needed() == BodyNeed::No {
+        if *payload != Payload::Absent && route.body_needed() == BodyNeed::No {
             return Ok(Read::Stream(body));
         }
         let core = &self.connection.core;
@@ -178,10 +178,7 @@ impl<'a> Exchange<'a> {
             .with_detail(format!("access key {} belongs to session {session}", claim.access_key_id)));
         }
         if placeholder.expires <= self.started {
-            return Err(Refusal::new(
-                ErrorKind::ExpiredToken,
-                "the placeholder credentials have expired; ask the metadata service again",
-            ));
+            return Err(handout::expired(&placeholder));
         }
         let digest = match body {
             Read::Whole(bytes) if !matches!(claim.payload, Payload::Unsigned | Payload::StreamingUnsignedTrailer) => {
@@ -226,8 +223,15 @@ impl<'a> Exchange<'a> {
         })
     }
 
-    /// The held credentials of the principal's binding.
-    async fn held(&self) -> Result<Arc<Held>, Refusal> {
+    /// The held credentials: those behind the placeholder that the request is signed with, or of the principal's binding.
+    async fn held(&self, claim: &Claim) -> Result<Arc<Held>, Refusal> {
+        if let Some(derived) = &self.placeholder(claim)?.1.behind {
+            return handout::fitting(derived, claim);
+        }
+        self.held_of_binding().await
+    }
+
+    async fn held_of_binding(&self) -> Result<Arc<Held>, Refusal> {
         let brokers = self.connection.core.brokers.load_full();
         brokers.held(&self.principal).await.map_err(|e| {
             Refusal::new(
@@ -261,13 +265,8 @@ impl<'a> Exchange<'a> {
                 Kind::Blocked,
             ));
         }
-        if operation.credentials_in_output {
-            return Err(self.denial(
-                operation,
-                &[],
-                "its answer carries credentials, which Tollgate does not hand to agents; use the session's own credentials",
-                Kind::Blocked,
-            ));
+        if let Some(reason) = handout::forbidden(operation) {
+            return Err(self.denial(operation, &[], &reason, Kind::Blocked));
         }
         let c = self.connection;
         Ok(c.core.policy.load().decide(&Question {
@@ -294,8 +293,8 @@ impl<'a> Exchange<'a> {
                 let asked = approval::Request {
                     session: self.connection.session.id.clone(),
                     subject: self.principal.subject.clone(),
-                    action: operation.actions.join(" "),
-                    resource: operation.resources.join(" "),
+                    action: operation.actions().join(" "),
+                    resource: operation.resources().join(" "),
                     parameters: self.parameters(operation),
                     group: group.to_owned(),
                 };
@@ -340,6 +339,22 @@ impl<'a> Exchange<'a> {
         Ok(id)
     }
 
+    /// The head as it goes up, still to be signed.
+    fn outgoing(&mut self) -> Parts {
+        // The headers move; what is said of the request later needs method and target alone.
+        let mut parts = Request::new(()).into_parts().0;
+        parts.method = self.parts.method.clone();
+        parts.uri = self.parts.uri.clone();
+        parts.version = Version::HTTP_11;
+        parts.headers = std::mem::take(&mut self.parts.headers);
+        strip_hop_by_hop(&mut parts.headers);
+        parts.headers.remove(header::EXPECT);
+        parts.headers.remove(header::TRANSFER_ENCODING);
+        // Answers have to be readable: some are masked, and none may carry what was signed with.
+        parts.headers.remove(header::ACCEPT_ENCODING);
+        parts
+    }
+
     /// The agent's request with the agent's signature gone and the held one in its place.
     fn sign(
         &mut self,
@@ -348,16 +363,7 @@ impl<'a> Exchange<'a> {
         payload: Payload,
         body: Read,
     ) -> Result<Request<RequestBody>, Refusal> {
-        // The headers move; what is said of the request later needs method and target alone.
-        let mut parts = Request::new(()).into_parts().0;
-        parts.method = self.parts.method.clone();
-        parts.uri = self.parts.uri.clone();
-        parts.headers = std::mem::take(&mut self.parts.headers);
-        strip_hop_by_hop(&mut parts.headers);
-        parts.headers.remove(header::EXPECT);
-        parts.headers.remove(header::TRANSFER_ENCODING);
-        // Answers have to be readable: some are masked, and none may carry what was signed with.
-        parts.headers.remove(header::ACCEPT_ENCODING);
+        let mut parts = self.outgoing();
         sigv4::sign(
             &mut parts,
             &payload,
@@ -370,7 +376,6 @@ impl<'a> Exchange<'a> {
         .map_err(|e| {
             Refusal::new(ErrorKind::Internal, "the request could not be signed, so it was not sent").with_detail(e)
         })?;
-        parts.version = Version::HTTP_11;
         let declared = match payload {
             Payload::Hashed(hex) => Some(hex),
             _ => None,

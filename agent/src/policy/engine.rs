@@ -24,6 +24,7 @@ use super::shape::whole;
 use super::usage::Usage;
 use super::{Decision, Effect, Obligations, Question, entity};
 use crate::aws::AccessLevel;
+use crate::aws::operation::Need;
 use crate::identity::Principal;
 
 /// Most actions, and most principals, that are kept; beyond that they are made anew for each decision.
@@ -79,18 +80,19 @@ impl Engine {
         })
     }
 
-    /// Every action on every resource must be permitted; the first that is not makes the denial.
+    /// Every action on each of its resources must be permitted; the first that is not makes the denial.
     fn judge_all(&self, question: &Question<'_>) -> Result<Decision, String> {
         let operation = question.operation;
         let principal = self.principal(question.principal);
-        let unknown = [UNKNOWN.to_owned()];
-        let actions = if operation.actions.is_empty() { &unknown[..] } else { &operation.actions[..] };
+        let unknown = [Need::new(UNKNOWN, Vec::new())];
+        let needs = if operation.needs.is_empty() { &unknown[..] } else { &operation.needs[..] };
         let anything = ["*".to_owned()];
-        let resources = if operation.resources.is_empty() { &anything[..] } else { &operation.resources[..] };
         let mut outcome = Outcome::default();
-        for action in actions {
-            let bucket = self.bucket(action, if actions.len() == 1 { operation.access } else { AccessLevel::Unknown });
+        for need in needs {
+            let bucket =
+                self.bucket(&need.action, if needs.len() == 1 { operation.access } else { AccessLevel::Unknown });
             let context = context(question, &bucket.usage);
+            let resources = if need.resources.is_empty() { &anything[..] } else { &need.resources[..] };
             for arn in resources {
                 match self.judge(question, &principal, &bucket, arn, context.clone())? {
                     Verdict::Permitted(permits) => outcome.add(&self.rules, &permits),

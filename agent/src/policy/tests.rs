@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::catalog::{AnyAction, Listed};
 use super::*;
+use crate::aws::operation::Need;
 use crate::aws::{AccessLevel, Protocol};
 
 fn catalog() -> Arc<dyn ActionCatalog> {
@@ -56,10 +57,10 @@ fn operation(actions: &[&str], resources: &[&str]) -> Operation {
         region: "eu-central-1".into(),
         partition: "aws",
         protocol: Protocol::RestXml,
-        actions: actions.iter().map(|a| (*a).to_owned()).collect(),
+        needs: actions.iter().map(|a| Need::new(*a, resources.iter().map(|r| (*r).to_owned()).collect())).collect(),
         access: AccessLevel::Unknown,
-        resources: resources.iter().map(|r| (*r).to_owned()).collect(),
         parameters: serde_json::Map::new(),
+        input: None,
         credentials_in_output: false,
     }
 }

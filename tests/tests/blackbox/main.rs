@@ -19,4 +19,6 @@ mod record;
 mod run;
 mod service;
 mod splice;
+mod sts;
 mod trust;
+mod web_identity;

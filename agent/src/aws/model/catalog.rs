@@ -12,13 +12,15 @@ use crate::policy::ActionCatalog;
 #[derive(Debug)]
 pub(super) struct Prefix {
     name: &'static str,
+    /// Services whose operations need its actions, as positions in the index.
+    services: Box<[u16]>,
     section: usize,
     actions: OnceLock<Option<HashMap<&'static str, AccessLevel>>>,
 }
 
 impl Prefix {
-    pub fn new(name: &'static str, section: usize) -> Self {
-        Self { name, section, actions: OnceLock::new() }
+    pub fn new(name: &'static str, services: Box<[u16]>, section: usize) -> Self {
+        Self { name, services, section, actions: OnceLock::new() }
     }
 
     fn actions(&self) -> Option<&HashMap<&'static str, AccessLevel>> {

@@ -81,7 +81,7 @@ fn find(services: &[&'static Service], action: &str, version: Option<&str>) -> O
         services.iter().filter(|s| version.is_none_or(|v| v == s.version)).copied().collect();
     let mut all = if fitting.is_empty() { services } else { &fitting }.iter();
     let first = all.find_map(|s| Known::named(&[s], action))?;
-    all.filter_map(|s| Known::named(&[s], action)).all(|other| other.op.actions == first.op.actions).then_some(first)
+    all.filter_map(|s| Known::named(&[s], action)).all(|other| other.op.is_twin(first.op)).then_some(first)
 }
 
 /// The queue that the path names; what the form says must not be another.

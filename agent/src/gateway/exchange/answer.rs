@@ -4,13 +4,14 @@
 
 use bytes::Bytes;
 use http::header::HeaderName;
-use http::{Response, Version, header};
+use http::{HeaderMap, Response, Version, header};
 use http_body_util::{BodyExt, Limited};
 
 use super::Exchange;
 use super::form::strip_hop_by_hop;
 use super::refusal::Refusal;
 use crate::aws::error::ErrorKind;
+use crate::aws::handout::{self, Treatment};
 use crate::aws::operation::{Operation, Protocol};
 use crate::credential::Held;
 use crate::gateway::body::{Completion, ResponseBody, at_end};
@@ -26,7 +27,7 @@ impl Exchange<'_> {
         response: Response<UpstreamBody>,
         operation: &Operation,
         decision: &Decision,
-        held: &Held,
+        held: Option<&Held>,
         id: ExchangeId,
     ) -> Result<Response<ResponseBody>, Refusal> {
         let (mut parts, body) = response.into_parts();
@@ -46,13 +47,20 @@ impl Exchange<'_> {
             aws_id,
             self.passage.clone(),
         );
+        if let Some(Treatment::Placeholder(sites)) = handout::of(operation).map(|h| &h.treatment)
+            && parts.status.is_success()
+        {
+            return self.exchanged(parts, body, operation, sites, held, completion).await;
+        }
         if decision.obligations.mask.is_some() && parts.status.is_success() {
             let limit = self.connection.core.config.load().gateway.max_buffered_body;
             return masked(parts, body, operation.protocol, limit, completion).await;
         }
         if at_end(&body) || self.parts.method == http::Method::HEAD {
             completion.set_complete();
-        } else if parts.status.is_client_error() || parts.status.is_server_error() {
+        } else if let Some(held) = held
+            && (parts.status.is_client_error() || parts.status.is_server_error())
+        {
             return scrubbed(parts, body, held, completion).await;
         }
         Ok(Response::from_parts(parts, ResponseBody::Stream(body, Box::new(completion))))
@@ -142,15 +150,7 @@ where
     };
     match masked {
         Ok(bytes) => {
-            // They speak of the bytes that were there before.
-            for stale in ["content-length", "content-md5", "x-amz-crc32", "etag"] {
-                parts.headers.remove(stale);
-            }
-            let checksums: Vec<HeaderName> =
-                parts.headers.keys().filter(|k| k.as_str().starts_with("x-amz-checksum-")).cloned().collect();
-            for name in checksums {
-                parts.headers.remove(name);
-            }
+            forget_checksums(&mut parts.headers);
             completion.finish(bytes.len() as u64);
             Ok(Response::from_parts(parts, ResponseBody::Whole(bytes)))
         }
@@ -165,6 +165,18 @@ where
                 parts.status.as_u16()
             )))
         }
+    }
+}
+
+/// Takes out what speaks of the bytes that were there before others took their place.
+pub(super) fn forget_checksums(headers: &mut HeaderMap) {
+    for stale in ["content-length", "content-md5", "x-amz-crc32", "etag"] {
+        headers.remove(stale);
+    }
+    let checksums: Vec<HeaderName> =
+        headers.keys().filter(|k| k.as_str().starts_with("x-amz-checksum-")).cloned().collect();
+    for name in checksums {
+        headers.remove(name);
     }
 }
 
