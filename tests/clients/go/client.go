@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/route53"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
@@ -45,6 +46,8 @@ func run(verb string, args []string) error {
 		return nil
 	case "s3": // BUCKET KEY FROM TO
 		return roundTrip(cfg, args[0], args[1], args[2], args[3])
+	case "keys": // BUCKET FROM TO KEY...
+		return hardKeys(cfg, args[0], args[1], args[2], args[3:])
 	case "list": // BUCKET PREFIX DELIMITER
 		return list(cfg, args[0], args[1], args[2])
 	case "dynamodb": // TABLE VALUE
@@ -78,6 +81,35 @@ func roundTrip(cfg aws.Config, bucket, key, from, to string) error {
 	defer target.Close()
 	_, err = io.Copy(target, answer.Body)
 	return err
+}
+
+func hardKeys(cfg aws.Config, bucket, from, to string, keys []string) error {
+	client := s3.NewFromConfig(cfg)
+	for n := range keys {
+		source, err := os.Open(fmt.Sprintf("%s/%d", from, n))
+		if err != nil {
+			return err
+		}
+		defer source.Close()
+		if _, err = client.PutObject(ctx, &s3.PutObjectInput{Bucket: &bucket, Key: &keys[n], Body: source}); err != nil {
+			return fmt.Errorf("%s: %w", keys[n], err)
+		}
+	}
+	for n := range keys {
+		answer, err := client.GetObject(ctx, &s3.GetObjectInput{Bucket: &bucket, Key: &keys[n]})
+		if err != nil {
+			return fmt.Errorf("%s: %w", keys[n], err)
+		}
+		defer answer.Body.Close()
+		bytes, err := io.ReadAll(answer.Body)
+		if err != nil {
+			return err
+		}
+		if err = os.WriteFile(fmt.Sprintf("%s/%d", to, n), bytes, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func list(cfg aws.Config, bucket, prefix, delimiter string) error {
@@ -118,7 +150,7 @@ func table(cfg aws.Config, name, value string) error {
 	return nil
 }
 
-// What each call of a session that may do nothing gets: protocol, class, code, message, request id, status.
+// What each call of a session that may do nothing gets: name, code, message, request id.
 func denied(cfg aws.Config) error {
 	bucket := "tollgate-test"
 	calls := []struct {
@@ -127,6 +159,10 @@ func denied(cfg aws.Config) error {
 	}{
 		{"query", func() error {
 			_, err := sts.NewFromConfig(cfg).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+			return err
+		}},
+		{"rest-xml, route53", func() error {
+			_, err := route53.NewFromConfig(cfg).ListHostedZones(ctx, &route53.ListHostedZonesInput{})
 			return err
 		}},
 		{"json", func() error {

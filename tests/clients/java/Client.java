@@ -1,6 +1,7 @@
 // The Java SDK as an agent would use it. Verbs and outputs are those of every client here; see tests/README.md.
 
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.function.Supplier;
@@ -21,6 +22,7 @@ final class Client {
         switch (args[0]) {
             case "sts" -> System.out.println(StsClient.create().getCallerIdentity().arn());
             case "s3" -> s3(args[1], args[2], Path.of(args[3]), Path.of(args[4]), args.length > 5 ? args[5] : "");
+            case "keys" -> keys(args[1], args[2], args[3], Arrays.copyOfRange(args, 4, args.length));
             case "list" -> list(args[1], args[2], args[3]);
             case "kms" -> kms(args[1]);
             case "denied" -> denied();
@@ -46,6 +48,19 @@ final class Client {
         }
     }
 
+    private static void keys(String bucket, String from, String to, String[] keys) {
+        try (S3Client client = S3Client.create()) {
+            for (int n = 0; n < keys.length; n++) {
+                String key = keys[n];
+                client.putObject(b -> b.bucket(bucket).key(key), RequestBody.fromFile(Path.of(from, "" + n)));
+            }
+            for (int n = 0; n < keys.length; n++) {
+                String key = keys[n];
+                client.getObject(b -> b.bucket(bucket).key(key), Path.of(to, "" + n));
+            }
+        }
+    }
+
     private static void list(String bucket, String prefix, String delimiter) {
         try (S3Client client = S3Client.create()) {
             var keys = client.listObjectsV2(b -> b.bucket(bucket).prefix(prefix).delimiter(delimiter)).contents();
@@ -61,7 +76,7 @@ final class Client {
         }
     }
 
-    /** What each call of a session that may do nothing gets: protocol, class, code, message, request id. */
+    /** What each call of a session that may do nothing gets: name, code, message, request id. */
     private static void denied() {
         Map<String, Supplier<Object>> calls = new LinkedHashMap<>();
         calls.put("query", () -> StsClient.create().getCallerIdentity());
@@ -82,7 +97,7 @@ final class Client {
     }
 
     private static String json(String... values) {
-        return java.util.Arrays.stream(values).map(Client::quoted).collect(Collectors.joining(",", "[", "]"));
+        return Arrays.stream(values).map(Client::quoted).collect(Collectors.joining(",", "[", "]"));
     }
 
     private static String quoted(String text) {

@@ -60,10 +60,10 @@ pub fn understand(
 
 /// What every operation must be, whatever was sent.
 fn sound(operation: &Operation) {
-    assert!(!operation.actions.is_empty(), "an operation without an action: {operation:?}");
-    assert!(!operation.resources.is_empty(), "an operation without a resource: {operation:?}");
-    let unknown = operation.actions == ["unknown:unknown"];
-    for action in &operation.actions {
+    assert!(!operation.actions().is_empty(), "an operation without an action: {operation:?}");
+    assert!(!operation.resources().is_empty(), "an operation without a resource: {operation:?}");
+    let unknown = operation.actions() == ["unknown:unknown"];
+    for action in operation.actions() {
         let (service, name) = action.split_once(':').expect("an IAM action");
         assert!(!service.is_empty() && !name.is_empty(), "{operation:?}");
         assert!(unknown || (service, name) != ("unknown", "unknown"), "half known: {operation:?}");
