@@ -23,13 +23,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tollgate_common::{Address, FlowKey, NetPort, NetnsCookie};
+use tollgate_common::{Address, FlowKey, NetPort, NetnsCookie, SocketCookie};
 
 pub use bypass::{Bypass, BypassKind, Counters};
 pub use error::CaptureError;
 pub use pins::unpin;
 pub use process::{Process, process};
 
+use crate::sys::diag::SocketDiag;
 use crate::sys::{bpf, netns};
 
 /// Identifies a tag (a governed cgroup subtree) to the kernel side. Never 0.
@@ -57,6 +58,8 @@ pub struct Capture {
     tags: Mutex<tags::Tags>,
     /// Namespace of the thread that called [`Capture::start`]; its listeners' flows are looked up under it.
     home: NetnsCookie,
+    /// Tells whose socket is at the other end of a connection in that namespace.
+    peers: SocketDiag,
     port: u16,
     /// Process ids mean the same here and in the kernel side.
     initial_pids: bool,
@@ -108,18 +111,8 @@ impl Capture {
     /// The flow of an accepted connection, which is thereby taken: a second call finds none. `peer` and `local` are the
     /// accepted socket's. `None`: nobody tagged made this connection; close it.
     pub fn take(&self, peer: SocketAddr, local: SocketAddr) -> Result<Option<Flow>, CaptureError> {
-        self.take_in(self.home.0, peer, local)
-    }
-
-    /// [`Capture::take`] for a listener in another network namespace.
-    pub fn take_in(
-        &self,
-        netns_cookie: u64,
-        peer: SocketAddr,
-        local: SocketAddr,
-    ) -> Result<Option<Flow>, CaptureError> {
         let key = FlowKey {
-            netns: NetnsCookie(netns_cookie),
+            netns: self.home,
             peer: address(peer.ip()),
             local: address(local.ip()),
             peer_port: NetPort::from_host(peer.port()),
@@ -127,7 +120,10 @@ impl Capture {
             reserved: 0,
         };
         let found: Option<tollgate_common::Flow> =
-            bpf::map_take(self.maps.flows(), &key).map_err(CaptureError::map("FLOWS"))?;
+            match bpf::map_take(self.maps.flows(), &key).map_err(CaptureError::map("FLOWS"))? {
+                Some(flow) => Some(flow),
+                None => self.take_foreign(peer, local)?,
+            };
         if found.is_none() {
             self.no_flow.fetch_add(1, Ordering::Relaxed);
         }
@@ -140,6 +136,12 @@ impl Capture {
             netns_cookie: flow.netns.0,
             comm: comm(&flow.comm),
         }))
+    }
+
+    /// The flow of a connection whose socket was born outside of every tag.
+    fn take_foreign(&self, peer: SocketAddr, local: SocketAddr) -> Result<Option<tollgate_common::Flow>, CaptureError> {
+        let Some(cookie) = self.peers.cookie(peer, local).map_err(CaptureError::Peer)? else { return Ok(None) };
+        bpf::map_take(self.maps.foreign(), &SocketCookie(cookie)).map_err(CaptureError::map("FOREIGN"))
     }
 
     /// Whether a process is governed: by its cgroup, or because it, or whoever forked it, once was. An error means that

@@ -20,7 +20,7 @@ mod testing;
 mod token;
 mod verify;
 
-pub use source::{Caller, TokenSource, spawn_watch};
+pub use source::{TokenSource, spawn_watch};
 pub use verify::Verifier;
 
 /// Who a session acts for.

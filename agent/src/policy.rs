@@ -21,6 +21,7 @@ mod schema;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod typed;
 mod usage;
 
 pub use catalog::{ActionCatalog, AnyAction};

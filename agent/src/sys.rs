@@ -5,6 +5,7 @@
 
 pub mod bpf;
 pub mod cgroup;
+pub mod diag;
 pub mod inherited;
 pub mod limits;
 pub mod memory;

@@ -1,4 +1,4 @@
-//! A redirected connection: what is known of it, and the key by which the daemon finds it on accept.
+//! A redirected connection: what is known of it, and the keys by which the daemon finds it on accept.
 //!
 //! Pure data.
 
@@ -26,6 +26,21 @@ pub struct Flow {
     pub comm: [u8; 16],
 }
 
+impl Flow {
+    pub const EMPTY: Self = Self {
+        original: Address([0; 4]),
+        cgroup: CgroupId(0),
+        netns: NetnsCookie(0),
+        since: 0,
+        tag: Tag::NONE,
+        pid: 0,
+        uid: 0,
+        port: NetPort::from_host(0),
+        reserved: 0,
+        comm: [0; 16],
+    };
+}
+
 /// Finds a flow when its connection is accepted.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,19 +56,30 @@ pub struct FlowKey {
     pub reserved: u32,
 }
 
-/// A flow while it hangs on its socket.
+/// Identifies a socket; never reused while the machine is up.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SocketCookie(pub u64);
+
+/// What hangs on a socket: made with it by a tagged process, or when it is first redirected.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pending {
+pub struct Carried {
+    /// Of the redirected connection; says nothing while `state` is [`Carried::IDLE`].
     pub flow: Flow,
-    /// [`Pending::REWRITTEN`] or [`Pending::SETTLED`].
+    /// The tag of the process that made the socket.
+    pub born: Tag,
+    /// One of the constants below.
     pub state: u32,
-    pub reserved: u32,
 }
 
-impl Pending {
+impl Carried {
+    /// Not redirected, or not any more.
+    pub const IDLE: u32 = 0;
     /// A tag's own hook has rewritten the destination, and the root hook has not yet run for this `connect`.
     pub const REWRITTEN: u32 = 1;
     /// No hook may take the proxy's address for its own rewriting any more.
     pub const SETTLED: u32 = 2;
+    /// The flow is in the table where accept finds it.
+    pub const HANDED: u32 = 3;
 }

@@ -11,12 +11,12 @@ pub mod rule;
 
 pub use address::{Address, NetPort};
 pub use event::{Bypass, Counter, Kind};
-pub use flow::{Flow, FlowKey, Pending};
+pub use flow::{Carried, Flow, FlowKey, SocketCookie};
 pub use rule::{Config, Protocol, Verdict};
 
 /// Version of the layout of maps and of the meaning of pins. A change to either raises it, and it is part of the
 /// pins' directory, so that two versions never share a map.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// Deepest level below the cgroup root at which a tag can be.
 pub const MAX_LEVEL: u32 = 24;
@@ -63,13 +63,13 @@ mod pod {
         };
     }
     pod!(super::CgroupId, super::NetnsCookie, super::Tag, super::Sticky);
-    pod!(super::Flow, super::FlowKey, super::Config, super::Bypass);
+    pod!(super::Flow, super::FlowKey, super::SocketCookie, super::Config, super::Bypass);
 }
 
 const _: () = {
     assert!(size_of::<FlowKey>() == 8 + 2 * 16 + 2 * 2 + 4);
     assert!(size_of::<Flow>() == 16 + 3 * 8 + 3 * 4 + 2 + 2 + 16);
-    assert!(size_of::<Pending>() == size_of::<Flow>() + 8);
+    assert!(size_of::<Carried>() == size_of::<Flow>() + 8);
     assert!(size_of::<Sticky>() == 16);
     assert!(size_of::<Bypass>() == 8 + 16 + 4 * 4 + 2 + 2 + 4 + 16);
     assert!(size_of::<Config>() == 4 + 2 + 2 + 2 * rule::MAX_PORTS + 4 + 4);

@@ -10,12 +10,15 @@ use aya_ebpf::helpers::{
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use aya_log_ebpf::warn;
-use tollgate_common::{Address, CgroupId, Config, Flow, Kind, NetPort, Pending, Protocol, Tag, Verdict};
+use tollgate_common::{Address, Carried, CgroupId, Config, Counter, Flow, Kind, NetPort, Protocol, Tag, Verdict};
 
 use crate::context;
-use crate::maps::{BORN, LISTENERS, PENDING};
-use crate::report::{Attempt, ECONNREFUSED, PASS, refuse, refused_before};
+use crate::maps::{FOREIGN, LISTENERS, SOCKETS};
+use crate::report::{Attempt, ECONNREFUSED, PASS, count, refuse, refuse_quietly, refused_before};
 use crate::tag;
+
+const IPPROTO_TCP: u32 = 6;
+const IPPROTO_MPTCP: u32 = 262;
 
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(ctx: SockAddrContext) -> i32 {
@@ -84,108 +87,136 @@ impl Call<'_> {
 #[inline(always)]
 fn connect<const V6: bool, const ROOT: bool>(ctx: &SockAddrContext) -> i32 {
     let Some(config) = tag::config() else { return PASS };
+    let carried: *mut Carried = context::stored(&SOCKETS, context::socket(ctx));
+    let call = Call {
+        ctx,
+        to: context::address::<V6>(ctx),
+        port: context::port(ctx),
+        protocol: context::protocol(ctx),
+        tag: Tag::NONE,
+    };
+    let to_listener = call.port.net() == config.proxy.net() && call.to.is_local();
+    // The hook on the tag's own cgroup ran before and has rewritten this very call. Only the root hook settles it, so
+    // that a later direct connection on the same socket is not mistaken for one.
+    if ROOT && to_listener && swap(carried, Carried::REWRITTEN, Carried::SETTLED) {
+        return PASS;
+    }
+    let tag = match owner(config, carried) {
+        Ok(tag) => tag,
+        Err(tag::Unnoted) => return call.exhausted(),
+    };
+    let call = Call { tag, ..call };
+    if !tag.is_some() && ROOT {
+        return outsider(&call, to_listener, carried);
+    }
     if refused_before() {
         return PASS;
     }
-    let to = context::address::<V6>(ctx);
-    let port = context::port(ctx);
-    let pending: *mut Pending = context::stored(&PENDING, context::socket(ctx));
-    // The hook on the tag's own cgroup ran before and has rewritten this very call. Only the root hook settles it, so
-    // that a later direct connection on the same socket is not mistaken for one.
-    if ROOT && !pending.is_null() && to.is_local() && port.net() == config.proxy.net() {
-        // SAFETY: not null, and the socket is locked by the caller.
-        unsafe {
-            if (*pending).state == Pending::REWRITTEN {
-                (*pending).state = Pending::SETTLED;
-                return PASS;
-            }
-        }
-    }
-    let mut call = Call { ctx, to, port, protocol: context::protocol(ctx), tag: Tag::NONE };
-    let verdict = config.judge(Protocol::of(call.protocol), &to, port);
-    match owner(&mut call, config) {
-        Ok(true) => {}
-        Ok(false) if ROOT || verdict == Verdict::Pass => {
-            forget(ctx, pending);
-            return PASS;
-        }
-        Ok(false) => return call.refuse(Kind::ForeignSocket),
-        Err(tag::Unnoted) => return call.exhausted(),
-    }
-    match verdict {
+    match config.judge(Protocol::of(call.protocol), &call.to, call.port) {
         Verdict::Pass => {
-            forget(ctx, pending);
+            set(carried, Carried::IDLE);
             PASS
         }
-        Verdict::Proxy => {
-            // SAFETY: not null, and the socket is locked by the caller.
-            if !pending.is_null() && unsafe { (*pending).state } == Pending::REWRITTEN {
-                return PASS;
-            }
-            call.refuse(Kind::Direct)
-        }
+        _ if !tag.is_some() => call.refuse(Kind::ForeignSocket),
+        Verdict::Proxy if is(carried, Carried::REWRITTEN) => PASS,
+        Verdict::Proxy => call.refuse(Kind::Direct),
         Verdict::RefuseUdp => refuse_udp(&call),
         Verdict::RefuseProtocol => call.refuse(Kind::OtherProtocol),
-        Verdict::Redirect => redirect::<V6, ROOT>(&call, config, pending),
+        Verdict::Redirect => redirect::<V6, ROOT>(&call, config, carried),
     }
 }
 
-/// Finds the tag of the calling process, or else of the socket. `false`: neither has one.
+/// The tag of the calling process, or else of the socket.
 #[inline(always)]
-fn owner(call: &mut Call<'_>, config: &Config) -> Result<bool, tag::Unnoted> {
-    call.tag = tag::of_current(config)?;
-    if !call.tag.is_some() {
-        let born: *mut Tag = context::stored(&BORN, context::socket(call.ctx));
-        if !born.is_null() {
-            // SAFETY: not null; written once, at creation.
-            call.tag = unsafe { *born };
-        }
+fn owner(config: &Config, carried: *mut Carried) -> Result<Tag, tag::Unnoted> {
+    let tag = tag::of_current(config)?;
+    if tag.is_some() || carried.is_null() {
+        return Ok(tag);
     }
-    Ok(call.tag.is_some())
+    // SAFETY: not null; written once, at creation.
+    Ok(unsafe { (*carried).born })
+}
+
+/// Somebody whom no tag governs goes where he wants; but to the listener itself, where none but redirected connections
+/// have any business: what a dead flow may have left in the table would be taken for his. It looks as if nobody listened.
+#[inline(always)]
+fn outsider(call: &Call<'_>, to_listener: bool, carried: *mut Carried) -> i32 {
+    set(carried, Carried::IDLE);
+    let reaches = to_listener && matches!(call.protocol, IPPROTO_TCP | IPPROTO_MPTCP);
+    if reaches && LISTENERS.get_ptr(context::netns(call.ctx)).is_some() {
+        return refuse_quietly(Kind::Direct, ECONNREFUSED);
+    }
+    PASS
 }
 
 #[inline(always)]
-fn redirect<const V6: bool, const ROOT: bool>(call: &Call<'_>, config: &Config, pending: *mut Pending) -> i32 {
+fn redirect<const V6: bool, const ROOT: bool>(call: &Call<'_>, config: &Config, carried: *mut Carried) -> i32 {
     let netns = context::netns(call.ctx);
     if LISTENERS.get_ptr(netns).is_none() {
         return call.refuse(Kind::NoListener);
     }
-    let mut noted = Pending {
-        flow: Flow {
-            original: call.to,
-            // SAFETY: the helpers have no preconditions.
-            cgroup: CgroupId(unsafe { bpf_get_current_cgroup_id() }),
-            netns,
-            // SAFETY: as above.
-            since: unsafe { bpf_ktime_get_boot_ns() },
-            tag: call.tag,
-            pid: tag::tgid(),
-            uid: bpf_get_current_uid_gid() as u32,
-            port: call.port,
-            reserved: 0,
-            comm: bpf_get_current_comm().unwrap_or_default(),
-        },
-        state: if ROOT { Pending::SETTLED } else { Pending::REWRITTEN },
+    let flow = Flow {
+        original: call.to,
+        // SAFETY: the helpers have no preconditions.
+        cgroup: CgroupId(unsafe { bpf_get_current_cgroup_id() }),
+        netns,
+        // SAFETY: as above.
+        since: unsafe { bpf_ktime_get_boot_ns() },
+        tag: call.tag,
+        pid: tag::tgid(),
+        uid: bpf_get_current_uid_gid() as u32,
+        port: call.port,
         reserved: 0,
+        comm: bpf_get_current_comm().unwrap_or_default(),
     };
-    if pending.is_null() {
-        if !context::store(&PENDING, context::socket(call.ctx), &mut noted) {
+    // No hook of a tag has seen this call, so none will hand the flow over.
+    if ROOT {
+        if FOREIGN.insert(context::cookie(call.ctx), flow, 0).is_err() {
+            return call.exhausted();
+        }
+        count(Counter::REDIRECTED);
+    }
+    let state = if ROOT { Carried::SETTLED } else { Carried::REWRITTEN };
+    if carried.is_null() {
+        let mut fresh = Carried { flow, born: Tag::NONE, state };
+        if !context::store(&SOCKETS, context::socket(call.ctx), &mut fresh) {
             return call.exhausted();
         }
     } else {
         // SAFETY: not null, and the socket is locked by the caller.
-        unsafe { *pending = noted };
+        unsafe {
+            (*carried).flow = flow;
+            (*carried).state = state;
+        }
     }
     let listener = if !V6 || call.to.as_v4().is_some() { Address::LOCALHOST_V4 } else { Address::LOCALHOST_V6 };
     if context::rewrite::<V6>(call.ctx, &listener, config.proxy) { PASS } else { call.exhausted() }
 }
 
-/// Takes a flow of an earlier connection off the socket, so that it is not taken for this one's.
+/// Whether the socket is in that state.
 #[inline(always)]
-fn forget(ctx: &SockAddrContext, pending: *mut Pending) {
-    if !pending.is_null() {
-        context::unstore(&PENDING, context::socket(ctx));
+fn is(carried: *mut Carried, state: u32) -> bool {
+    // SAFETY: not null, and the socket is locked by the caller.
+    !carried.is_null() && unsafe { (*carried).state } == state
+}
+
+/// Notes the socket's state, if it carries anything.
+#[inline(always)]
+fn set(carried: *mut Carried, state: u32) {
+    if !carried.is_null() {
+        // SAFETY: not null, and the socket is locked by the caller.
+        unsafe { (*carried).state = state };
     }
+}
+
+/// From one state into another; `false`: it is not in the first.
+#[inline(always)]
+fn swap(carried: *mut Carried, from: u32, to: u32) -> bool {
+    let there = is(carried, from);
+    if there {
+        set(carried, to);
+    }
+    there
 }
 
 #[inline(always)]
@@ -205,11 +236,11 @@ fn sendmsg<const V6: bool, const ROOT: bool>(ctx: &SockAddrContext) -> i32 {
         _ if refused_before() => return PASS,
         _ => {}
     }
-    let mut call = Call { ctx, to, port, protocol: context::protocol(ctx), tag: Tag::NONE };
-    match owner(&mut call, config) {
-        Ok(true) => refuse_udp(&call),
-        Ok(false) if ROOT => PASS,
-        Ok(false) => call.refuse(Kind::ForeignSocket),
+    let call = Call { ctx, to, port, protocol: context::protocol(ctx), tag: Tag::NONE };
+    match owner(config, context::stored(&SOCKETS, context::socket(ctx))) {
+        Ok(tag) if tag.is_some() => refuse_udp(&Call { tag, ..call }),
+        Ok(_) if ROOT => PASS,
+        Ok(_) => call.refuse(Kind::ForeignSocket),
         Err(tag::Unnoted) => call.exhausted(),
     }
 }

@@ -6,9 +6,9 @@ use core::ptr::{addr_of, addr_of_mut, from_mut, from_ref, null_mut};
 
 use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
 use aya_ebpf::btf_maps::SkStorage;
-use aya_ebpf::helpers::{bpf_get_netns_cookie, bpf_sk_storage_delete, bpf_sk_storage_get};
+use aya_ebpf::helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_sk_storage_get};
 use aya_ebpf::programs::SockAddrContext;
-use tollgate_common::{Address, NetPort, NetnsCookie};
+use tollgate_common::{Address, NetPort, NetnsCookie, SocketCookie};
 
 /// The address in the context: of an AF_INET call, or of an AF_INET6 one.
 #[inline(always)]
@@ -68,6 +68,13 @@ pub fn netns(ctx: &SockAddrContext) -> NetnsCookie {
     NetnsCookie(unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) })
 }
 
+/// The socket's own cookie.
+#[inline(always)]
+pub fn cookie(ctx: &SockAddrContext) -> SocketCookie {
+    // SAFETY: the helper takes the context of this program type.
+    SocketCookie(unsafe { bpf_get_socket_cookie(ctx.sock_addr.cast()) })
+}
+
 /// The value that a socket has in `map`, or null. `sk` must be the context's own socket pointer, or one that was checked.
 #[inline(always)]
 pub fn stored<T>(map: &'static SkStorage<T>, sk: *mut c_void) -> *mut T {
@@ -80,13 +87,6 @@ pub fn stored<T>(map: &'static SkStorage<T>, sk: *mut c_void) -> *mut T {
 pub fn store<T>(map: &'static SkStorage<T>, sk: *mut c_void, value: &mut T) -> bool {
     // SAFETY: as in `stored`; the value is copied.
     !unsafe { bpf_sk_storage_get(raw(map), sk, from_mut(value).cast(), BPF_SK_STORAGE_GET_F_CREATE.into()) }.is_null()
-}
-
-/// Removes what a socket has in `map`.
-#[inline(always)]
-pub fn unstore<T>(map: &'static SkStorage<T>, sk: *mut c_void) {
-    // SAFETY: as in `stored`.
-    unsafe { bpf_sk_storage_delete(raw(map), sk) };
 }
 
 /// The map's definition, whose address the loader replaces by the map. aya keeps its own accessor to itself.

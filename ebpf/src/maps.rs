@@ -5,7 +5,9 @@
 use aya_ebpf::Global;
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
-use tollgate_common::{Bypass, CgroupId, Config, Counter, Flow, FlowKey, NetnsCookie, Pending, Sticky, Tag};
+use tollgate_common::{
+    Bypass, Carried, CgroupId, Config, Counter, Flow, FlowKey, NetnsCookie, SocketCookie, Sticky, Tag,
+};
 
 /// One element: what the daemon wants.
 #[btf_map]
@@ -27,13 +29,14 @@ pub static FLOWS: HashMap<FlowKey, Flow, 16384> = HashMap::new();
 #[btf_map]
 pub static STICKY: HashMap<u32, Sticky, 32768> = HashMap::new();
 
-/// The flow of a socket whose connection was redirected.
+/// Redirected connections of sockets that were born outside of every tag, where no `sock_ops` program of ours runs: the
+/// daemon asks the kernel for the cookie of its peer.
 #[btf_map]
-pub static PENDING: SkStorage<Pending> = SkStorage::new();
+pub static FOREIGN: HashMap<SocketCookie, Flow, 4096> = HashMap::new();
 
-/// The tag of the process that made the socket.
+/// What each socket of a tagged process carries. Other sockets have none until they are redirected.
 #[btf_map]
-pub static BORN: SkStorage<Tag> = SkStorage::new();
+pub static SOCKETS: SkStorage<Carried> = SkStorage::new();
 
 /// Set by the daemon on its own listeners, through the descriptor, before it binds them: no process id is involved, so
 /// neither pid namespaces nor a reused id matter.

@@ -5,10 +5,10 @@
 
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use tollgate_common::Pending;
+use tollgate_common::Carried;
 
 use crate::context;
-use crate::maps::PENDING;
+use crate::maps::SOCKETS;
 use crate::report::PASS;
 use crate::tag;
 
@@ -25,12 +25,17 @@ pub fn getpeername6(ctx: SockAddrContext) -> i32 {
 #[inline(always)]
 fn restore<const V6: bool>(ctx: &SockAddrContext) -> i32 {
     let Some(config) = tag::config() else { return PASS };
-    let pending: *mut Pending = context::stored(&PENDING, context::socket(ctx));
-    if pending.is_null() || context::port(ctx).net() != config.proxy.net() || !context::address::<V6>(ctx).is_local() {
+    let carried: *mut Carried = context::stored(&SOCKETS, context::socket(ctx));
+    if carried.is_null() || context::port(ctx).net() != config.proxy.net() || !context::address::<V6>(ctx).is_local() {
         return PASS;
     }
     // SAFETY: not null; the flow was written before the connection was made.
-    let (original, port) = unsafe { ((*pending).flow.original, (*pending).flow.port) };
+    let (original, port) = unsafe {
+        if (*carried).state == Carried::IDLE {
+            return PASS;
+        }
+        ((*carried).flow.original, (*carried).flow.port)
+    };
     context::rewrite::<V6>(ctx, &original, port);
     PASS
 }

@@ -48,6 +48,18 @@ pub fn refuse(attempt: &Attempt, errno: i32) -> i32 {
         }
         None => count(Counter::EVENTS_LOST),
     }
+    fail(errno)
+}
+
+/// Refuses what is no attempt to get round anything: counts it, and tells nobody.
+#[inline(always)]
+pub fn refuse_quietly(kind: Kind, errno: i32) -> i32 {
+    count(Counter::refused(kind));
+    fail(errno)
+}
+
+#[inline(always)]
+fn fail(errno: i32) -> i32 {
     if has_retval() {
         // SAFETY: the helper takes any negative errno; it is reached only where the loader found it.
         unsafe { bpf_set_retval(-errno) };

@@ -1,19 +1,21 @@
 //! `sock_ops`: hands the flow over to whoever accepts the connection.
 //!
-//! Minimum kernel 4.13; socket storage here 5.9, netns cookie 5.15. On the root cgroup alone. At `TCP_CONNECT_CB` the local port is
-//! already chosen and the SYN not yet sent, so the entry is there before accept can return. Fails closed: without an entry
-//! the daemon closes the connection. Entries of connections that were never established go when their socket closes;
-//! whatever is left goes by the daemon's sweep.
+//! Minimum kernel 4.13; socket storage here 5.9, netns cookie 5.15. On each tag, and not on the root: it runs a dozen times
+//! for each connection, which nobody outside the tags is to pay for. The kernel finds it by the socket's cgroup of birth;
+//! for sockets born elsewhere there is `FOREIGN`. At `TCP_CONNECT_CB` the local port is already chosen and the SYN not yet
+//! sent, so the entry is there before accept can return. Fails closed: without an entry the daemon closes the connection.
+//! Entries of connections that were never established go when their socket closes; whatever is left goes by the daemon's
+//! sweep.
 
 use core::ptr::addr_of;
 
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 use aya_log_ebpf::warn;
-use tollgate_common::{Address, Config, Counter, FlowKey, NetPort, NetnsCookie, Pending};
+use tollgate_common::{Address, Carried, Config, Counter, FlowKey, NetPort, NetnsCookie};
 
 use crate::context;
-use crate::maps::{FLOWS, PENDING};
+use crate::maps::{FLOWS, SOCKETS};
 use crate::report::count;
 use crate::tag;
 
@@ -40,19 +42,22 @@ pub fn stream(ctx: SockOpsContext) -> u32 {
 fn connecting(ctx: &SockOpsContext) {
     let Some(config) = tag::config() else { return };
     let Some(key) = key(ctx, config) else { return };
-    let pending = pending(ctx);
-    if pending.is_null() {
-        // Somebody outside every tag, straight to the listener: must not find an entry that a dead connection left.
-        let _ = FLOWS.remove(key);
+    let carried = carried(ctx);
+    if carried.is_null() {
         return;
     }
-    // SAFETY: not null; the flow was written by `connect` of this socket.
-    let flow = unsafe { &(*pending).flow };
+    // SAFETY: not null, the flow was written by `connect` of this socket, and the socket is locked.
+    let (flow, state) = unsafe { (&(*carried).flow, &mut (*carried).state) };
+    // A tag within a tag: the inner one's program ran before.
+    if *state == Carried::IDLE || *state == Carried::HANDED {
+        return;
+    }
     if FLOWS.insert(key, flow, 0).is_err() {
         count(Counter::FLOWS_LOST);
         warn!(ctx, "the table of flows is full: a connection of process {} will be closed", flow.pid);
         return;
     }
+    *state = Carried::HANDED;
     count(Counter::REDIRECTED);
     // Without the callback the sweep does it.
     let _ = ctx.set_cb_flags(ctx.cb_flags() as i32 | STATE_CB_FLAG);
@@ -65,20 +70,20 @@ fn changed(ctx: &SockOpsContext) {
     }
     if let Some(config) = tag::config()
         && let Some(key) = key(ctx, config)
-        && !pending(ctx).is_null()
+        && !carried(ctx).is_null()
     {
         let _ = FLOWS.remove(key);
     }
 }
 
 #[inline(always)]
-fn pending(ctx: &SockOpsContext) -> *mut Pending {
+fn carried(ctx: &SockOpsContext) -> *mut Carried {
     // SAFETY: a field of the context; null without a full socket.
     let sk = unsafe { (*ctx.ops).__bindgen_anon_2.sk };
     if sk.is_null() {
         return core::ptr::null_mut();
     }
-    context::stored(&PENDING, sk.cast())
+    context::stored(&SOCKETS, sk.cast())
 }
 
 /// The key of a connection to the listener; `None` if it goes elsewhere.

@@ -5,6 +5,7 @@
 mod bench;
 mod demo;
 mod ebpf;
+mod kernels;
 mod model;
 mod process;
 mod test;
@@ -33,6 +34,8 @@ enum Verb {
     Demo(demo::Args),
     /// Runs all tests: formatting, lints, dependencies, unit, integration, black-box
     Test(test::Args),
+    /// Runs the capture tests on other kernels, in emulated machines
+    Kernels(kernels::Args),
     /// Measures Tollgate against its neighbours, and writes docs/benchmarks.md and docs/benchmarks.json
     Bench(bench::Args),
 }
@@ -54,6 +57,7 @@ fn run() -> anyhow::Result<()> {
         Verb::Tools(args) => tools::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Test(args) => test::run(&args),
+        Verb::Kernels(args) => kernels::run(&args),
         Verb::Bench(args) => bench::run(&args),
     }
 }

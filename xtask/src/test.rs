@@ -10,7 +10,7 @@ use anyhow::{bail, ensure};
 
 use crate::process::{cargo, root, step};
 use crate::tools::{self, Tool};
-use crate::{demo, ebpf, model};
+use crate::{demo, ebpf, kernels, model};
 
 /// Programs that the tests start, and Debian's packages of them.
 const PROGRAMS: [(&str, &str); 8] = [
@@ -47,12 +47,23 @@ enum Step {
     Unit,
     /// Black-box tests: real clients, independent servers.
     Blackbox,
+    /// The kernel side on Debian 12's own kernel, in an emulated machine.
+    Kernel,
     /// The demonstration, with the AWS CLI and with curl.
     Demo,
 }
 
-const ALL: [Step; 8] =
-    [Step::Format, Step::Lint, Step::Deny, Step::Ebpf, Step::Model, Step::Unit, Step::Blackbox, Step::Demo];
+const ALL: [Step; 9] = [
+    Step::Format,
+    Step::Lint,
+    Step::Deny,
+    Step::Ebpf,
+    Step::Model,
+    Step::Unit,
+    Step::Blackbox,
+    Step::Kernel,
+    Step::Demo,
+];
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let steps = if args.steps.is_empty() { &ALL[..] } else { &args.steps };
@@ -68,6 +79,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             Step::Model => model::check()?,
             Step::Unit => unit()?,
             Step::Blackbox => blackbox()?,
+            Step::Kernel => kernels::check(&["6.1".into()])?,
             Step::Demo => demo::both()?,
         }
     }
@@ -119,7 +131,7 @@ fn unit() -> anyhow::Result<()> {
 
 fn blackbox() -> anyhow::Result<()> {
     tools::programs(&PROGRAMS)?;
-    tools::install(&[Tool::Clients, Tool::Moto, Tool::Js, Tool::Oidc, Tool::Rootfs])?;
+    tools::install(&tools::BLACKBOX)?;
     let mut build = cargo();
     build.args(["build", "--locked", "--workspace", "--exclude", "tollgate-ebpf", "--exclude", "xtask", "--bins"]);
     step("building what is tested", &mut build)?;

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 pub use route::{Step, labels};
-pub use service::{Detail, Kind, Member, Members, Op, Place, Service, ShapeId};
+pub use service::{Detail, Input, Kind, Member, Members, Op, Place, Role, Service, ShapeId};
 
 use crate::policy::ActionCatalog;
 use bytes::{Pack, Reader};
@@ -67,7 +67,11 @@ impl Index {
             })?;
             Some((key, Host { services: found, regions: r.list(|r| Some((r.text()?, r.text()?)))? }))
         })?;
-        let prefixes = reader.list(|r| Some(catalog::Prefix::new(r.text()?, section.next()?)))?;
+        let prefixes = reader.list(|r| {
+            let name = r.text()?;
+            let services = r.list(|r| u16::try_from(r.number().filter(|n| *n < services.len())?).ok())?;
+            Some(catalog::Prefix::new(name, services, section.next()?))
+        })?;
         Some(Self { services, hosts: hosts.into_iter().collect(), prefixes })
     }
 
@@ -127,7 +131,7 @@ mod tests {
         let catalog = catalog();
         for service in &index().expect("a sound model").services {
             for op in &service.detail().expect("a sound service").operations {
-                for action in &op.actions {
+                for action in op.actions() {
                     assert!(catalog.level(action).is_some(), "{}:{} needs {action}", service.id, op.name);
                 }
             }

@@ -10,17 +10,22 @@ mod data;
 mod dynamodb;
 mod form;
 mod json;
+mod pass;
 mod resource;
 mod rest;
 mod s3;
+mod value;
 mod xml;
+
+use std::collections::HashSet;
 
 use http::request::Parts;
 use serde_json::{Map, Value};
 
 use super::endpoint::{self, Front};
-use super::model::{self, Detail, Op, Service};
+use super::model::{self, Detail, Input, Op, Service};
 use super::{Endpoint, HostClass};
+pub(super) use s3::gives_power as s3_gives_power;
 
 /// Wire protocols of AWS services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,15 +71,55 @@ pub struct Operation {
     pub region: String,
     pub partition: &'static str,
     pub protocol: Protocol,
-    /// IAM actions it needs, most specific first (`s3:ListBucket`); `["unknown:unknown"]` if not recognised.
-    pub actions: Vec<String>,
+    /// What must be permitted for it, most specific first; never empty: `unknown:unknown` on `*` if not recognised.
+    pub needs: Vec<Need>,
     pub access: AccessLevel,
-    /// ARNs it touches; `*` where they cannot be told. The account is the held one, `*` if unknown.
-    pub resources: Vec<String>,
     /// Request members by AWS's names.
     pub parameters: Map<String, Value>,
+    /// What the model says of its parameters; `None` where it knows none.
+    pub input: Option<Input>,
     /// Whether the answer hands out real credentials or tokens.
     pub credentials_in_output: bool,
+}
+
+/// The action of what was not recognised, or of what no action is known for.
+pub const UNKNOWN: &str = "unknown:unknown";
+
+/// One thing that must be permitted: an IAM action on resources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// `s3:ListBucket`
+    pub action: String,
+    /// ARNs that it touches; `*` where they cannot be told. The account is the held one, `*` if unknown.
+    pub resources: Vec<String>,
+}
+
+impl Need {
+    pub fn new(action: impl Into<String>, resources: Vec<String>) -> Self {
+        Self { action: action.into(), resources }
+    }
+
+    /// On what cannot be told.
+    fn anywhere(action: impl Into<String>) -> Self {
+        Self::new(action, vec!["*".into()])
+    }
+}
+
+impl Operation {
+    /// Its IAM actions, each once.
+    pub fn actions(&self) -> Vec<&str> {
+        distinct(self.needs.iter().map(|n| n.action.as_str()))
+    }
+
+    /// The resources that it touches, each once.
+    pub fn resources(&self) -> Vec<&str> {
+        distinct(self.needs.iter().flat_map(|n| &n.resources).map(String::as_str))
+    }
+}
+
+fn distinct<'a>(all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = HashSet::new();
+    all.filter(|text| seen.insert(*text)).collect()
 }
 
 /// The credential scope that the agent signed with.
@@ -280,9 +325,10 @@ impl Known {
         *id = self.service.id;
         self.service.iam.clone_into(&mut operation.service);
         self.op.name.clone_into(&mut operation.name);
-        if !self.op.actions.is_empty() {
-            operation.actions = self.op.actions.iter().map(|a| (*a).to_owned()).collect();
+        if !self.op.needs.is_empty() {
+            operation.needs = self.op.actions().map(|action| Need::new(action, Vec::new())).collect();
         }
+        operation.input = Some(Input { detail: self.detail, op: self.op });
         operation.access = self.op.level;
         operation.credentials_in_output = self.op.credentials;
     }
@@ -356,18 +402,26 @@ impl Route {
         };
         let account = account.unwrap_or("*");
         let Some(known) = known else {
-            resource::fill_account(&mut self.operation.resources, account);
+            self.operation.needs.iter_mut().for_each(|n| resource::fill_account(&mut n.resources, account));
             return Ok(self.operation);
         };
         match self.id {
             "s3" => s3::resources(&self.front, &self.target, &mut self.operation, account)?,
-            _ => {
-                self.operation.resources =
-                    resource::resolve(known.op.resources.iter().copied(), &self.operation, account)
+            _ if !known.op.needs.is_empty() => {
+                self.operation.needs = known
+                    .op
+                    .needs
+                    .iter()
+                    .map(|(action, arns)| Need::new(*action, resource::resolve(arns, &self.operation, account)))
+                    .collect();
             }
+            _ => {}
         }
         if self.id == "dynamodb" {
             dynamodb::finish(&mut self.operation, account)?;
+        }
+        if known.op.passes {
+            pass::roles(&mut self.operation);
         }
         Ok(self.operation)
     }
@@ -385,10 +439,10 @@ fn unknown(endpoint: &Endpoint, scope: Option<Scope<'_>>) -> Operation {
         region: region.unwrap_or_default(),
         partition: endpoint.partition,
         protocol: Protocol::Query,
-        actions: vec!["unknown:unknown".into()],
+        needs: vec![Need::anywhere(UNKNOWN)],
         access: AccessLevel::Unknown,
-        resources: vec!["*".into()],
         parameters: Map::new(),
+        input: None,
         credentials_in_output: false,
     }
 }

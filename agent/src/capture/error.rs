@@ -52,6 +52,8 @@ pub enum CaptureError {
     EphemeralPort(u16),
     #[error("cannot listen on {address}: {source}; check what else uses the port (`ss -ltnp`)")]
     Listen { address: std::net::SocketAddr, source: io::Error },
+    #[error("cannot ask the kernel whose connection it is: {0}; check that it has `inet_diag` and `tcp_diag`")]
+    Peer(#[source] io::Error),
     #[error("cannot start the thread that reads the kernel's reports: {0}")]
     Watch(#[source] io::Error),
 }

@@ -24,6 +24,7 @@ use super::pins::{self, Link, Pins};
 use super::tags::Tags;
 use super::{Capture, watch};
 use crate::sys::cgroup;
+use crate::sys::diag::SocketDiag;
 
 /// First with the network namespace cookie in sock_ops.
 const OLDEST: (u32, u32) = (5, 15);
@@ -60,6 +61,7 @@ pub(super) fn start(config: &crate::config::Capture) -> Result<Capture, CaptureE
     }
     let tags = Tags::adopt(pins, mount, tag_programs, &maps)?;
 
+    let peers = SocketDiag::open().map_err(CaptureError::Peer)?;
     let initial_pids = std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link == Path::new(INITIAL_PIDS));
     let logger = EbpfLogger::init_with_logger(&mut object, watch::Tracing)
         .map_err(|e| CaptureError::Watch(std::io::Error::other(e)))?;
@@ -70,6 +72,7 @@ pub(super) fn start(config: &crate::config::Capture) -> Result<Capture, CaptureE
         events,
         logger,
         flows: own(maps.flows())?,
+        foreign: own(maps.foreign())?,
         sticky: if initial_pids && trace.group_dead == 0 { Some(own(maps.sticky())?) } else { None },
     };
     let (watch, receiver) = watch::start(sources).map_err(CaptureError::Watch)?;
@@ -77,6 +80,7 @@ pub(super) fn start(config: &crate::config::Capture) -> Result<Capture, CaptureE
         maps,
         tags: Mutex::new(tags),
         home: super::here()?,
+        peers,
         port: config.port,
         initial_pids,
         sticky,

@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use aya::maps::{Map, MapData, PerCpuArray};
-use tollgate_common::{CgroupId, Config, Counter, Flow, FlowKey, Kind, NetnsCookie, Pending, Sticky, Tag};
+use tollgate_common::{
+    Carried, CgroupId, Config, Counter, Flow, FlowKey, Kind, NetnsCookie, SocketCookie, Sticky, Tag,
+};
 
 use super::TagId;
 use super::bypass::Counters;
@@ -28,9 +30,8 @@ const fn hook(program: &'static str, attach: Attach) -> Hook {
     Hook { program, attach }
 }
 
-/// On the root of the hierarchy. In order of attachment: what hands a flow over comes before what redirects.
-pub(super) const ROOT_HOOKS: [Hook; 10] = [
-    hook("stream", Attach::SockOps),
+/// On the root of the hierarchy, in order of attachment: what redirects comes last.
+pub(super) const ROOT_HOOKS: [Hook; 9] = [
     hook("getpeername4", Attach::Getpeername4),
     hook("getpeername6", Attach::Getpeername6),
     hook("bind4", Attach::Bind4),
@@ -42,8 +43,10 @@ pub(super) const ROOT_HOOKS: [Hook; 10] = [
     hook("connect6", Attach::Connect6),
 ];
 
-/// On each tagged cgroup: the hooks that the kernel finds by the socket's cgroup, not the process's.
-pub(super) const TAG_HOOKS: [Hook; 6] = [
+/// On each tagged cgroup: the hooks that the kernel finds by the socket's cgroup, not the process's. In order of
+/// attachment: what hands a flow over comes before what redirects.
+pub(super) const TAG_HOOKS: [Hook; 7] = [
+    hook("stream", Attach::SockOps),
     hook("bind4_tag", Attach::Bind4),
     hook("bind6_tag", Attach::Bind6),
     hook("sendmsg4_tag", Attach::Sendmsg4),
@@ -66,8 +69,8 @@ pub(super) const MAPS: [(&str, usize, usize); 10] = [
     ("LISTENERS", size_of::<NetnsCookie>(), 4),
     ("FLOWS", size_of::<FlowKey>(), size_of::<Flow>()),
     ("STICKY", 4, size_of::<Sticky>()),
-    ("PENDING", 4, size_of::<Pending>()),
-    ("BORN", 4, size_of::<Tag>()),
+    ("FOREIGN", size_of::<SocketCookie>(), size_of::<Flow>()),
+    ("SOCKETS", 4, size_of::<Carried>()),
     ("OURS", 4, 4),
     ("COUNTERS", 4, 8),
     ("EVENTS", 0, 0),
@@ -83,6 +86,7 @@ pub(super) struct Maps {
     tagged: OwnedFd,
     listeners: OwnedFd,
     flows: OwnedFd,
+    foreign: OwnedFd,
     sticky: OwnedFd,
     ours: OwnedFd,
     counters: OwnedFd,
@@ -100,6 +104,7 @@ impl Maps {
             tagged: open("TAGGED")?,
             listeners: open("LISTENERS")?,
             flows: open("FLOWS")?,
+            foreign: open("FOREIGN")?,
             sticky: open("STICKY")?,
             ours: open("OURS")?,
             counters: open("COUNTERS")?,
@@ -108,6 +113,10 @@ impl Maps {
 
     pub(super) fn flows(&self) -> BorrowedFd<'_> {
         self.flows.as_fd()
+    }
+
+    pub(super) fn foreign(&self) -> BorrowedFd<'_> {
+        self.foreign.as_fd()
     }
 
     pub(super) fn sticky(&self) -> BorrowedFd<'_> {
@@ -201,11 +210,11 @@ impl Maps {
     }
 }
 
-/// Removes flows older than `age` nanoseconds at `now`; says how many.
-pub(super) fn sweep_flows(flows: BorrowedFd<'_>, now: u64, age: u64) -> std::io::Result<u32> {
+/// Removes flows older than `age` nanoseconds at `now` from a table with keys `K`; says how many.
+pub(super) fn sweep_flows<K: aya::Pod>(flows: BorrowedFd<'_>, now: u64, age: u64) -> std::io::Result<u32> {
     let mut swept = 0;
-    for key in bpf::map_keys::<FlowKey>(flows, MAX_KEYS)? {
-        if let Some(flow) = bpf::map_get::<FlowKey, Flow>(flows, &key)?
+    for key in bpf::map_keys::<K>(flows, MAX_KEYS)? {
+        if let Some(flow) = bpf::map_get::<K, Flow>(flows, &key)?
             && now.saturating_sub(flow.since) > age
             && bpf::map_remove(flows, &key)?
         {

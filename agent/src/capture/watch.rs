@@ -11,6 +11,7 @@ use aya::maps::{MapData, RingBuf};
 use aya_log::EbpfLogger;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc;
+use tollgate_common::{FlowKey, SocketCookie};
 
 use super::bypass::Bypass;
 use super::object::sweep_flows;
@@ -34,8 +35,9 @@ pub(super) struct Watch {
 pub(super) struct Sources {
     pub events: RingBuf<MapData>,
     pub logger: EbpfLogger<Tracing>,
-    /// The table of flows.
+    /// The tables of flows: by address, and by the socket's cookie.
     pub flows: OwnedFd,
+    pub foreign: OwnedFd,
     /// The table of sticky tags, where the kernel side cannot tell the end of a process, and its ids mean something here.
     pub sticky: Option<OwnedFd>,
 }
@@ -121,7 +123,10 @@ fn send(sender: &mpsc::Sender<Bypass>, bypass: Bypass) {
 }
 
 fn sweep(sources: &Sources) {
-    match sweep_flows(sources.flows.as_fd(), boot_time(), FLOW_AGE.as_nanos() as u64) {
+    let (now, age) = (boot_time(), FLOW_AGE.as_nanos() as u64);
+    let swept = sweep_flows::<FlowKey>(sources.flows.as_fd(), now, age)
+        .and_then(|n| Ok(n + sweep_flows::<SocketCookie>(sources.foreign.as_fd(), now, age)?));
+    match swept {
         Ok(0) => {}
         Ok(swept) => tracing::debug!(swept, "flows that were never accepted"),
         Err(e) => tracing::warn!(error = %e, "cannot sweep the table of flows"),

@@ -16,7 +16,7 @@ use super::{BrokerError, Held};
 use crate::aws::handout::answer::{Answer, Ends};
 use crate::aws::handout::web_identity::RoleArn;
 use crate::aws::handout::{Treatment, named};
-use crate::aws::sigv4::{self, Payload, SigningKeys};
+use crate::aws::sigv4::{self, Algorithm, Order, Payload, SigningKeys, TokenKind};
 use crate::aws::{Protocol, endpoint};
 use crate::config::template::{Facts, sts_name};
 use crate::config::{Broker, Template};
@@ -130,10 +130,17 @@ impl Role {
         }
         let (host, request) = self.request(form.finish())?;
         let (mut parts, body) = request.into_parts();
-        let digest = Payload::Hashed(sigv4::sha256_hex(&body));
+        let order = Order {
+            payload: &Payload::Hashed(sigv4::sha256_hex(&body)),
+            held: with,
+            algorithm: Algorithm::V4,
+            token_kind: TokenKind::Security,
+            region: &self.region,
+            signing_name: "sts",
+            now: SystemTime::now(),
+        };
         // Renewed once an hour: a cache of keys would be empty each time.
-        sigv4::sign(&mut parts, &digest, with, &self.region, "sts", SystemTime::now(), &SigningKeys::default())
-            .map_err(|e| self.failed(e.to_string()))?;
+        sigv4::sign(&mut parts, &order, &SigningKeys::default()).map_err(|e| self.failed(e.to_string()))?;
         Ok((host, Request::from_parts(parts, body)))
     }
 

@@ -24,6 +24,7 @@ use super::shape::whole;
 use super::usage::Usage;
 use super::{Decision, Effect, Obligations, Question, entity};
 use crate::aws::AccessLevel;
+use crate::aws::operation::Need;
 use crate::identity::Principal;
 
 /// Most actions, and most principals, that are kept; beyond that they are made anew for each decision.
@@ -41,11 +42,23 @@ pub(super) struct Engine {
 /// All policies that can apply to one action.
 #[derive(Debug)]
 struct Bucket {
-    /// Indices of the rules, forbids first, each with its scope and conditions as one expression.
-    rules: Vec<(usize, Expr)>,
-    usage: Usage,
+    /// The rules, forbids first.
+    rules: Vec<Entry>,
+    /// What they read; several where they read the same parameter as different things.
+    usages: Vec<Usage>,
     /// The action with its groups.
     action: Arc<Entity>,
+}
+
+/// A rule of a bucket.
+#[derive(Debug)]
+struct Entry {
+    /// Its index.
+    rule: usize,
+    /// Its scope and conditions as one expression.
+    condition: Expr,
+    /// Index of the usage that covers it.
+    usage: usize,
 }
 
 /// A principal and its entity.
@@ -79,20 +92,21 @@ impl Engine {
         })
     }
 
-    /// Every action on every resource must be permitted; the first that is not makes the denial.
+    /// Every action on each of its resources must be permitted; the first that is not makes the denial.
     fn judge_all(&self, question: &Question<'_>) -> Result<Decision, String> {
         let operation = question.operation;
         let principal = self.principal(question.principal);
-        let unknown = [UNKNOWN.to_owned()];
-        let actions = if operation.actions.is_empty() { &unknown[..] } else { &operation.actions[..] };
+        let unknown = [Need::new(UNKNOWN, Vec::new())];
+        let needs = if operation.needs.is_empty() { &unknown[..] } else { &operation.needs[..] };
         let anything = ["*".to_owned()];
-        let resources = if operation.resources.is_empty() { &anything[..] } else { &operation.resources[..] };
         let mut outcome = Outcome::default();
-        for action in actions {
-            let bucket = self.bucket(action, if actions.len() == 1 { operation.access } else { AccessLevel::Unknown });
-            let context = context(question, &bucket.usage);
+        for need in needs {
+            let bucket =
+                self.bucket(&need.action, if needs.len() == 1 { operation.access } else { AccessLevel::Unknown });
+            let contexts: Vec<Context> = bucket.usages.iter().map(|usage| context(question, usage)).collect();
+            let resources = if need.resources.is_empty() { &anything[..] } else { &need.resources[..] };
             for arn in resources {
-                match self.judge(question, &principal, &bucket, arn, context.clone())? {
+                match self.judge(question, &principal, &bucket, arn, &contexts)? {
                     Verdict::Permitted(permits) => outcome.add(&self.rules, &permits),
                     Verdict::Denied { policies, reason } => {
                         return Ok(Decision {
@@ -114,29 +128,33 @@ impl Engine {
         principal: &Known,
         bucket: &Bucket,
         arn: &str,
-        context: Context,
+        contexts: &[Context],
     ) -> Result<Verdict, String> {
         let resource = Arc::new(entity::resource(arn));
         let entry = |entity: &Entity| EntityUIDEntry::known(entity.uid().clone(), None);
-        let request =
-            Request::new_unchecked(entry(&principal.entity), entry(&bucket.action), entry(&resource), Some(context));
+        let request = |context: &Context| {
+            let (who, what, on) = (entry(&principal.entity), entry(&bucket.action), entry(&resource));
+            Request::new_unchecked(who, what, on, Some(context.clone()))
+        };
+        let requests: Vec<Request> = contexts.iter().map(request).collect();
         let entities = Entities::new()
             .add_entities(
-                [principal.entity.clone(), bucket.action.clone(), resource],
+                [principal.entity.clone(), bucket.action.clone(), resource.clone()],
                 None::<&NoEntitiesSchema>,
                 TCComputation::AssumeAlreadyComputed,
-                Extensions::none(),
+                Extensions::all_available(),
             )
             .map_err(|e| e.to_string())?;
-        let evaluator = Evaluator::new(request, &entities, Extensions::none());
+        let evaluator = |request| Evaluator::new(request, &entities, Extensions::all_available());
+        let evaluators: Vec<Evaluator<'_>> = requests.into_iter().map(evaluator).collect();
         let (mut forbids, mut permits) = (Vec::new(), Vec::new());
         let (mut doubt, mut failed) = (None, None);
-        for (i, condition) in &bucket.rules {
-            let rule = &self.rules[*i];
+        for entry in &bucket.rules {
+            let (i, rule) = (&entry.rule, &self.rules[entry.rule]);
             if !rule.forbids() && (!forbids.is_empty() || doubt.is_some()) {
                 break;
             }
-            match (satisfied(&evaluator, condition), rule.forbids()) {
+            match (satisfied(&evaluators[entry.usage], &entry.condition), rule.forbids()) {
                 (Ok(false), _) => {}
                 (Ok(true), true) => forbids.push(*i),
                 (Ok(true), false) => permits.push(*i),
@@ -211,17 +229,20 @@ impl Engine {
         // An operation that was not recognised may be anything: only a policy that names this very case permits it.
         let unrecognised = action.split(':').any(|part| part == "unknown");
         let mut rules = Vec::new();
-        let mut usage = Usage::default();
+        let mut usages: Vec<Usage> = Vec::new();
         for (i, rule) in self.rules.iter().enumerate() {
             if rule.scope.covers(action, level) && (rule.forbids() || !unrecognised || rule.scope.names(action)) {
-                rules.push((i, rule.policy.as_ref().condition()));
-                usage.widen(&rule.usage);
+                let usage = usages.iter_mut().position(|u| u.join(&rule.usage)).unwrap_or_else(|| {
+                    usages.push(rule.usage.clone());
+                    usages.len() - 1
+                });
+                rules.push(Entry { rule: i, condition: rule.policy.as_ref().condition(), usage });
             }
         }
-        rules.sort_by_key(|(i, _)| !self.rules[*i].forbids());
+        rules.sort_by_key(|entry| !self.rules[entry.rule].forbids());
         let groups = self.rules.iter().flat_map(|r| r.scope.groups()).chain(entity::LEVELS);
         let groups: Vec<&str> = groups.filter(|g| in_group(action, level, g)).collect();
-        Bucket { rules, usage, action: Arc::new(entity::action(action, &groups)) }
+        Bucket { rules, usages, action: Arc::new(entity::action(action, &groups)) }
     }
 }
 

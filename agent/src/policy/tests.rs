@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::catalog::{AnyAction, Listed};
 use super::*;
+use crate::aws::operation::Need;
 use crate::aws::{AccessLevel, Protocol};
 
 fn catalog() -> Arc<dyn ActionCatalog> {
@@ -52,7 +53,7 @@ fn alice() -> Principal {
     }
 }
 
-fn operation(actions: &[&str], resources: &[&str]) -> Operation {
+pub(super) fn operation(actions: &[&str], resources: &[&str]) -> Operation {
     let service = actions.first().and_then(|a| a.split(':').next()).unwrap_or("unknown");
     Operation {
         service: service.into(),
@@ -61,15 +62,15 @@ fn operation(actions: &[&str], resources: &[&str]) -> Operation {
         region: "eu-central-1".into(),
         partition: "aws",
         protocol: Protocol::RestXml,
-        actions: actions.iter().map(|a| (*a).to_owned()).collect(),
+        needs: actions.iter().map(|a| Need::new(*a, resources.iter().map(|r| (*r).to_owned()).collect())).collect(),
         access: AccessLevel::Unknown,
-        resources: resources.iter().map(|r| (*r).to_owned()).collect(),
         parameters: serde_json::Map::new(),
+        input: None,
         credentials_in_output: false,
     }
 }
 
-fn ask(set: &PolicySet, principal: &Principal, operation: &Operation) -> Decision {
+pub(super) fn ask(set: &PolicySet, principal: &Principal, operation: &Operation) -> Decision {
     set.decide(&Question {
         principal,
         operation,

@@ -168,3 +168,89 @@ def wait_for(path):
         if time.monotonic() > end:
             sys.exit(f"{path} did not appear")
         time.sleep(0.01)
+
+
+def chunked(path, chunks, trailer=None, keys=None, host=S3, region="us-east-1", spoil=None, length=None, headers=None):
+    """An upload in signed chunks as (first line, list of headers, body), as MinIO's and Java's clients write it.
+
+    `spoil` changes the list of the body's parts after signing.
+    """
+    import hmac
+
+    keys = keys or placeholder()
+    word = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD" + ("-TRAILER" if trailer else "")
+    size = sum(map(len, chunks)) if length is None else length
+    fields = {"X-Amz-Decoded-Content-Length": str(size), "Content-Encoding": "aws-chunked", **(headers or {})}
+    if trailer:
+        fields["X-Amz-Trailer"] = trailer[0]
+    line, fields = signed(host, b"", "PUT", path, "s3", region, keys, fields, s3=True, payload=word)
+    named = {k.lower(): v for k, v in fields}
+    date, last = named["x-amz-date"], named["authorization"].rpartition("Signature=")[2]
+    key = ("AWS4" + keys["SecretAccessKey"]).encode()
+    for part in (date[:8], region, "s3", "aws4_request"):
+        key = hmac.new(key, part.encode(), "sha256").digest()
+
+    def sign(kind, *digests):
+        nonlocal last
+        scope = f"{date[:8]}/{region}/s3/aws4_request"
+        text = "\n".join(["AWS4-HMAC-SHA256-" + kind, date, scope, last, *digests])
+        last = hmac.new(key, text.encode(), "sha256").hexdigest()
+        return last
+
+    empty = hashlib.sha256(b"").hexdigest()
+    parts = []
+    for chunk in [*chunks, b""]:
+        signature = sign("PAYLOAD", empty, hashlib.sha256(chunk).hexdigest())
+        parts += [b"%x;chunk-signature=%s\r\n" % (len(chunk), signature.encode()), chunk, b"\r\n" if chunk else b""]
+    if trailer:
+        signature = sign("TRAILER", hashlib.sha256(f"{trailer[0]}:{trailer[1]}\n".encode()).hexdigest())
+        parts.append(f"{trailer[0]}:{trailer[1]}\r\nx-amz-trailer-signature:{signature}\r\n".encode())
+    parts.append(b"\r\n")
+    if spoil:
+        spoil(parts)
+    return line, fields, b"".join(parts)
+
+
+def slowly(connection, line, fields, body, pieces):
+    """Sends a body in pieces of these sizes, each in a record of its own; gives status and text."""
+    head_ = head(line, [*fields, ("Content-Length", len(body)), ("Connection", "close")])
+    connection.sendall(head_)
+    try:
+        for size in pieces:
+            if not body:
+                break
+            connection.sendall(body[:size])
+            body = body[size:]
+        connection.sendall(body)
+    except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
+        pass
+    text = everything(connection).decode(errors="replace")
+    return (int(text.split(" ", 2)[1]) if text.startswith("HTTP/1") else None), text
+
+
+def presign(method, host, path="/", service="s3", region="us-east-1", expires=60, keys=None, headers=None, at=None):
+    """A presigned URL of botocore's; `at`: seconds that its clock is off."""
+    import botocore.auth
+    import datetime
+
+    keys = keys or placeholder()
+    kind = botocore.auth.S3SigV4QueryAuth if service == "s3" else botocore.auth.SigV4QueryAuth
+    request = AWSRequest(method, "https://" + host + path, headers=dict(headers or {}))
+    now = botocore.auth.get_current_datetime
+    if at:
+        botocore.auth.get_current_datetime = lambda *a, **k: now(*a, **k) + datetime.timedelta(seconds=at)
+    try:
+        kind(Credentials(keys["AccessKeyId"], keys["SecretAccessKey"], keys["Token"]), service, region, expires).add_auth(request)
+    finally:
+        botocore.auth.get_current_datetime = now
+    return request.url
+
+
+def fetch(url, method="GET", fields=(), data=None, *more):
+    """A URL by curl, HTTP/1.1: status and body."""
+    given = [part for k, v in fields for part in ("-H", f"{k}: {v}")]
+    body = ["--data-binary", "@-"] if data is not None else []
+    command = ["curl", "-sS", "--globoff", "--path-as-is", "--max-time", "60", "-X", method, "-w", "\n%{http_code}", *given, *body, *more, url]
+    done = subprocess.run(command, capture_output=True, input=data)
+    text, _, status = done.stdout.decode(errors="replace").rpartition("\n")
+    return int(status or 0), text

@@ -68,12 +68,86 @@ def level(action):
 # ---- services ---------------------------------------------------------------------------------
 
 
+# Names of members that are roles, and of those that bring one along: an instance profile holds a role.
+ROLE = re.compile(r"(role_?arns?|iam_?roles?|service_?role|execution_?role|instance_?role)$", re.I)
+PROFILE = re.compile(r"^iam_?instance_?profile(_?arn)?$", re.I)
+ROLES = {(s, n) for s, names in HAND["roles"].items() for n in names}
+
+
 class Shapes:
     """The shapes that inputs reach, by index; scalars have fixed indexes below `FIRST_COMPOUND`."""
 
-    def __init__(self, model, protocols):
-        self.model, self.protocols = model, protocols
+    def __init__(self, model, protocols, service):
+        self.model, self.protocols, self.service = model, protocols, service
         self.index, self.out = {}, []
+        self.answers, self.telling = {}, self.reaching(lambda name, member: self.sensitive(member["shape"]))
+        self.passing = self.reaching(lambda name, member: bool(self.role(name, member)))
+
+    def inner(self, name):
+        """What a list's items or a map's values are, at any depth; a shape itself otherwise."""
+        shape = self.model[name]
+        while shape["type"] in ("list", "map"):
+            name = shape["member" if shape["type"] == "list" else "value"]["shape"]
+            shape = self.model[name]
+        return name
+
+    def sensitive(self, name):
+        """Whether the model calls a shape, or what is listed in it, sensitive."""
+        shape = self.model[name]
+        while True:
+            if shape.get("sensitive"):
+                return True
+            if shape["type"] not in ("list", "map"):
+                return False
+            shape = self.model[shape["member" if shape["type"] == "list" else "value"]["shape"]]
+
+    def role(self, name, member):
+        """1: a role if it is a role's ARN; 2: a role, or what brings one along, however it is named; 0: neither."""
+        target = self.inner(member["shape"])
+        shape = self.model[target]
+        if shape["type"] == "structure":
+            return 2 if PROFILE.search(name) else 0
+        if shape["type"] != "string" or "enum" in shape:
+            return 0
+        if (self.service, name) in ROLES or ROLE.search(name) or PROFILE.search(name):
+            return 2
+        if "role" in name.lower() or "role" in target.lower():
+            return 2 if re.search(r":iam::|role/", shape.get("pattern", "")) else 1
+        return 0
+
+    def reaching(self, wanted):
+        """The structures from which such a member is reached."""
+        found, grows = set(), True
+        structures = {n: s for n, s in self.model.items() if s["type"] == "structure"}
+        while grows:
+            grows = False
+            for n, s in structures.items():
+                if n not in found and any(wanted(m, v) or self.inner(v["shape"]) in found for m, v in s["members"].items()):
+                    found.add(n)
+                    grows = True
+        return found
+
+    def answer(self, name):
+        """The shape of an answer, cut down to what leads to sensitive members; 0 if none does."""
+        shape = self.model[name]
+        if self.inner(name) not in self.telling:
+            return 0
+        if name in self.answers:
+            return self.answers[name]
+        number = self.answers[name] = FIRST_COMPOUND + len(self.out)
+        self.out.append(None)
+        if shape["type"] == "structure":
+            kept = []
+            for n, m in shape["members"].items():
+                if self.sensitive(m["shape"]) or self.inner(m["shape"]) in self.telling:
+                    kept.append(self.member(n, m, 0 if self.sensitive(m["shape"]) else self.answer(m["shape"])))
+            made = kept
+        elif shape["type"] == "list":
+            made = [self.answer(shape["member"]["shape"]), shape["member"].get("locationName", "member")]
+        else:
+            made = [self.answer(shape["value"]["shape"]), shape["key"].get("locationName", "key"), shape["value"].get("locationName", "value")]
+        self.out[number - FIRST_COMPOUND] = made
+        return number
 
     def of(self, name):
         shape = self.model[name]
@@ -92,7 +166,7 @@ class Shapes:
     def structure(self, shape):
         return [self.member(n, m) for n, m in shape["members"].items()]
 
-    def member(self, name, member):
+    def member(self, name, member, shape=None):
         target = self.model[member["shape"]]
         wire = member.get("locationName", name)
         form = wire
@@ -109,7 +183,8 @@ class Shapes:
         where = LOCATIONS[member.get("location") if member.get("location") in LOCATIONS else None]
         if member.get("xmlAttribute") or target.get("xmlAttribute"):
             where = 5
-        return [name, wire, form, where, self.of(member["shape"]), bool(flat)]
+        flags = int(bool(flat)) | int(self.sensitive(member["shape"])) << 1 | self.role(name, member) << 2
+        return [name, wire, form, where, self.of(member["shape"]) if shape is None else shape, flags]
 
     def list(self, shape):
         return [self.of(shape["member"]["shape"]), shape["member"].get("locationName", "member")]
@@ -272,27 +347,26 @@ def fits(variable, kind, member, is_list):
     return squash(member) in ("name", "id", "identifier") and vs == squash(kind) and (vk, squash(member)) in FITTING
 
 
-def resources(actions, members, service):
-    """ARN templates over members; `*` among them where a required type cannot be told."""
+def resources(action, members, service):
+    """ARN templates over members for one action; `*` among them where a required type cannot be told."""
     # Operations on any resource of a service (tags, policies) name it whole.
     whole = [n for n, _ in members if squash(n) == "resourcearn"]
-    if whole and any(ACTIONS[a.split(":")[0]][a.split(":")[1]]["resourceTypes"] for a in actions):
+    prefix, name = action.split(":", 1)
+    wanted = ACTIONS[prefix][name]["resourceTypes"]
+    if whole and wanted:
         return ["${@%s}" % whole[0]]
     out, open_end = [], False
-    for action in actions:
-        prefix, name = action.split(":", 1)
-        wanted = ACTIONS[prefix][name]["resourceTypes"]
-        for want in wanted:
-            kind = want["name"].rstrip("*")
-            entry = TYPES.get(prefix, {}).get(kind.lower())
-            found = template(entry["arn"], kind, members, len(wanted) == 1) if entry else None
-            if found is not None and len(wanted) > 1 and "${=" not in found and "${@" not in found:
-                # One fixed resource among several types says nothing of the request.
-                found = None
-            if found is None:
-                open_end |= bool(want.get("required")) or len(wanted) == 1
-            elif found not in out:
-                out.append(found)
+    for want in wanted:
+        kind = want["name"].rstrip("*")
+        entry = TYPES.get(prefix, {}).get(kind.lower())
+        found = template(entry["arn"], kind, members, len(wanted) == 1) if entry else None
+        if found is not None and len(wanted) > 1 and "${=" not in found and "${@" not in found:
+            # One fixed resource among several types says nothing of the request.
+            found = None
+        if found is None:
+            open_end |= bool(want.get("required")) or len(wanted) == 1
+        elif found not in out:
+            out.append(found)
     if out and open_end:
         out.append("*")
     return [whose(arn, members, service) for arn in out]
@@ -336,6 +410,13 @@ def template(arn, kind, members, only):
     return None
 
 
+def passes(service, op):
+    """Whether IAM asks for `iam:PassRole` where the request names a role."""
+    if op in HAND["passes"].get(service, []):
+        return True
+    return service not in HAND["pass_nothing"]["services"] and not op.startswith(tuple(HAND["pass_nothing"]["verbs"]))
+
+
 def service(name, folder):
     model = load(os.path.join(folder, "service-2.json.gz"))
     meta, shapes_model = model["metadata"], model["shapes"]
@@ -349,7 +430,7 @@ def service(name, folder):
             p += meta.get("jsonVersion", "1.0")
         protocols.append(p)
     protocols += [p for p in HAND["protocols"].get(name, []) if p not in protocols]
-    shapes = Shapes(shapes_model, protocols)
+    shapes = Shapes(shapes_model, protocols, name)
     prefixes = [s for s in signing if s in ACTIONS] + HAND["prefixes"].get(name, [])
     prefixes += [name] if name in ACTIONS and name not in prefixes else []
     hand, hand_arns = HAND["actions"].get(name, {}), HAND["resources"].get(name, {})
@@ -365,7 +446,7 @@ def service(name, folder):
         entry = {
             "name": op, "method": o["http"]["method"], "path": path if rest else "", "constants": constants,
             "need_query": [], "need_header": [], "input": 0, "payload": "", "stream": False, "body": False,
-            "credentials": (name, op) in HANDED_OUT, "actions": [], "level": 5, "resources": [],
+            "credentials": (name, op) in HANDED_OUT, "level": 5, "needs": [], "passes": False, "output": 0, "typed": False,
         }
         members = []
         if "input" in o:
@@ -388,19 +469,29 @@ def service(name, folder):
             if entry["payload"]:
                 target = shapes_model[shape["members"][entry["payload"]]["shape"]]
                 entry["stream"] = target["type"] == "blob" or bool(target.get("eventstream"))
+            entry["passes"] = o["input"]["shape"] in shapes.passing and passes(name, op)
+        if "output" in o:
+            entry["output"] = shapes.answer(o["output"]["shape"])
         if op in hand:
-            entry["actions"] = hand[op]
+            actions = hand[op]
         else:
             found = next((f"{p}:{FOLDED[p][op.lower()]}" for p in prefixes if op.lower() in FOLDED[p]), None)
             if found is None and name in HAND["verbs"]["services"]:
                 found = f"apigateway:{o['http']['method']}"
-            entry["actions"] = [found] if found else []
-        if entry["actions"]:
-            entry["level"] = max(level(a) for a in entry["actions"])
-        if op in hand_arns or "*" in hand_arns:
-            entry["resources"] = hand_arns.get(op, hand_arns.get("*"))
-        elif name != "s3":
-            entry["resources"] = resources(entry["actions"], members, name)
+            actions = [found] if found else []
+        if actions:
+            entry["level"] = max(level(a) for a in actions)
+        told = hand_arns.get(op, hand_arns.get("*"))
+        for action in actions:
+            prefix, plain = action.split(":", 1)
+            entry["typed"] |= bool(ACTIONS[prefix][plain]["resourceTypes"])
+            if isinstance(told, dict):
+                arns = told[action]
+            elif told is not None:
+                arns = told
+            else:
+                arns = resources(action, members, name) if name != "s3" else []
+            entry["needs"].append([action, arns])
         # Deprecated operations of the same route are other names of what replaced them.
         route = (entry["method"], re.sub(r"\{\w+(\+?)\}", r"{\1}", path), query, tuple(entry["need_query"]), tuple(entry["need_header"]))
         if rest and o.get("deprecated") and route in routes:

@@ -48,16 +48,22 @@ pub struct Operation {
     stream: bool,
     body: bool,
     pub credentials: bool,
-    pub actions: Vec<String>,
     level: u8,
-    pub resources: Vec<String>,
+    /// IAM actions, each with its ARN templates.
+    pub needs: Vec<(String, Vec<String>)>,
+    /// `iam:PassRole` is needed for roles that it names.
+    pub passes: bool,
+    /// Shape of what is sensitive in the answer; 0 if nothing is.
+    pub output: u32,
+    /// Any of its actions has resource types.
+    pub typed: bool,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Shape {
-    /// Name, names on the wire and in forms, place, shape, whether it is flattened.
-    Structure(Vec<(String, String, String, u8, u32, bool)>),
+    /// Name, names on the wire and in forms, place, shape, flags: flattened 1, sensitive 2, a role 4, surely a role 8.
+    Structure(Vec<(String, String, String, u8, u32, u8)>),
     /// Value, names of keys and values.
     Map(u32, String, String),
     /// Item and its name.
@@ -141,6 +147,11 @@ fn index(model: &Model) -> anyhow::Result<Section> {
     section.number(model.iam.len())?;
     for (prefix, _) in &model.iam {
         section.text(prefix);
+        let within = |action: &str| action.split(':').next() == Some(prefix.as_str());
+        let needs = |s: &Service| s.ops.iter().flat_map(|o| &o.needs).any(|(action, _)| within(action));
+        let services: Vec<usize> = (0..).zip(&model.services).filter(|(_, s)| needs(s)).map(|(n, _)| n).collect();
+        section.number(services.len())?;
+        services.into_iter().try_for_each(|n| section.number(n))?;
     }
     Ok(section)
 }
@@ -153,11 +164,11 @@ fn service(service: &Service) -> anyhow::Result<Section> {
             Shape::Structure(members) => {
                 section.body.push(0);
                 section.number(members.len())?;
-                for (name, wire, form, place, shape, flat) in members {
+                for (name, wire, form, place, shape, flags) in members {
                     for text in [name, wire, form] {
                         section.text(text);
                     }
-                    section.body.push(place | (u8::from(*flat) << 3));
+                    section.body.push(place | (flags << 3));
                     section.number(*shape as usize)?;
                 }
             }
@@ -188,10 +199,15 @@ fn service(service: &Service) -> anyhow::Result<Section> {
         section.texts(&op.need_header)?;
         section.number(op.input as usize)?;
         section.text(&op.payload);
-        section.body.push(u8::from(op.stream) | (u8::from(op.body) << 1) | (u8::from(op.credentials) << 2));
+        let flags = [op.stream, op.body, op.credentials, op.passes];
+        section.body.push((0..).zip(flags).map(|(n, flag)| u8::from(flag) << n).sum());
         section.body.push(op.level);
-        section.texts(&op.actions)?;
-        section.texts(&op.resources)?;
+        section.number(op.output as usize)?;
+        section.number(op.needs.len())?;
+        for (action, resources) in &op.needs {
+            section.text(action);
+            section.texts(resources)?;
+        }
     }
     Ok(section)
 }
@@ -280,5 +296,5 @@ fn varint(out: &mut Vec<u8>, n: usize) -> anyhow::Result<()> {
 
 /// IAM prefixes and actions that operations of the model need.
 pub fn actions(model: &Model) -> BTreeSet<&str> {
-    model.services.iter().flat_map(|s| &s.ops).flat_map(|o| &o.actions).map(String::as_str).collect()
+    model.services.iter().flat_map(|s| &s.ops).flat_map(|o| &o.needs).map(|(action, _)| action.as_str()).collect()
 }

@@ -24,6 +24,9 @@ pub struct Report {
     with_action: usize,
     with_resource: usize,
     without_resource_type: usize,
+    untold: usize,
+    passes: usize,
+    sensitive: usize,
     with_parameters: usize,
     credentials: usize,
     protocols: BTreeMap<String, (usize, usize)>,
@@ -53,6 +56,14 @@ impl Report {
         let package: serde_json::Value = serde_json::from_slice(&fs::read(sources.iam.join("package.json"))?)?;
         let iam_version = package["version"].as_str().context("the package's package.json names no version")?;
         let ops = || model.services.iter().flat_map(|s| &s.ops);
+        // What S3's requests are about is told by `operation/s3.rs`.
+        let s3: Vec<&str> =
+            model.services.iter().filter(|s| s.id == "s3").flat_map(|s| &s.ops).map(|o| o.name.as_str()).collect();
+        let named = |o: &pack::Operation| {
+            o.needs.iter().any(|(action, arns)| {
+                arns.iter().any(|a| a != "*") || (action.starts_with("s3") && o.typed && s3.contains(&o.name.as_str()))
+            })
+        };
         let mut protocols: BTreeMap<String, (usize, usize)> = BTreeMap::new();
         let mut unmapped: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for service in &model.services {
@@ -60,7 +71,7 @@ impl Report {
                 let count = protocols.entry(protocol.clone()).or_default();
                 *count = (count.0 + 1, count.1 + service.ops.len());
             }
-            for op in service.ops.iter().filter(|o| o.actions.is_empty()) {
+            for op in service.ops.iter().filter(|o| o.needs.is_empty()) {
                 unmapped.entry(service.id.clone()).or_default().push(op.name.clone());
             }
         }
@@ -87,9 +98,12 @@ impl Report {
             services: model.services.len(),
             hosts: model.hosts(),
             operations: ops().count(),
-            with_action: ops().filter(|o| !o.actions.is_empty()).count(),
-            with_resource: ops().filter(|o| !o.resources.is_empty()).count(),
-            without_resource_type: ops().filter(|o| !o.actions.is_empty() && o.resources.is_empty()).count(),
+            with_action: ops().filter(|o| !o.needs.is_empty()).count(),
+            with_resource: ops().filter(|o| named(o)).count(),
+            without_resource_type: ops().filter(|o| !o.needs.is_empty() && !named(o) && !o.typed).count(),
+            untold: ops().filter(|o| !o.needs.is_empty() && !named(o) && o.typed).count(),
+            passes: ops().filter(|o| o.passes).count(),
+            sensitive: ops().filter(|o| o.output != 0).count(),
             with_parameters: ops().filter(|o| o.input != 0).count(),
             credentials: ops().filter(|o| o.credentials).count(),
             protocols,
@@ -146,7 +160,10 @@ impl Report {
         row("operations", self.operations.to_string());
         row("… with an IAM action", percent(self.with_action));
         row("… with a resource from their members", percent(self.with_resource));
-        row("… whose resource is `*`: the action has none, or it cannot be told", percent(self.without_resource_type));
+        row("… whose resource is `*`, because the action has no resource types", percent(self.without_resource_type));
+        row("… whose resource is `*`, because it cannot be told", percent(self.untold));
+        row("… that need `iam:PassRole` for a role that they name", percent(self.passes));
+        row("… with sensitive members in their answers", percent(self.sensitive));
         row("… with parameters", percent(self.with_parameters));
         row("… that hand out credentials", self.credentials.to_string());
         row("IAM prefixes, actions", format!("{}, {}", self.iam_actions.0, self.iam_actions.1));

@@ -57,11 +57,13 @@ pub struct Op {
     pub body: bool,
     /// Its answer hands out credentials.
     pub credentials: bool,
+    /// IAM asks for `iam:PassRole` for the roles that it names.
+    pub passes: bool,
     pub level: AccessLevel,
-    /// IAM actions; empty if none is known.
-    pub actions: Box<[&'static str]>,
-    /// ARN templates.
-    pub resources: Box<[&'static str]>,
+    /// What leads to sensitive members of the answer, and nothing else; a scalar if there are none.
+    pub output: ShapeId,
+    /// IAM actions, each with the ARN templates of its resources; empty if none is known.
+    pub needs: Box<[(&'static str, Box<[&'static str]>)]>,
 }
 
 /// Index of a shape; the first few are the scalars.
@@ -104,8 +106,6 @@ pub struct Members {
     pub all: Box<[Member]>,
     /// Positions by the name on the wire in JSON, CBOR and XML.
     wires: HashMap<&'static str, u16>,
-    /// Whether any member is called differently on the wire.
-    pub renamed: bool,
 }
 
 /// A member of a structure.
@@ -121,6 +121,39 @@ pub struct Member {
     pub shape: ShapeId,
     /// A list or map without an element of its own around it.
     pub flat: bool,
+    /// The model calls its value, or what is listed in it, sensitive.
+    pub sensitive: bool,
+    pub role: Role,
+}
+
+/// Whether a member names a role that AWS is to take up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    No,
+    /// If it is a role's ARN.
+    IfArn,
+    /// However it is written; a structure if it is there at all.
+    Yes,
+}
+
+/// The input of an operation, with the shapes that it refers to.
+#[derive(Clone, Copy)]
+pub struct Input {
+    pub detail: &'static Detail,
+    pub op: &'static Op,
+}
+
+impl PartialEq for Input {
+    fn eq(&self, other: &Self) -> bool {
+        // Each is read once and stays where it is.
+        std::ptr::eq(self.op, other.op)
+    }
+}
+
+impl std::fmt::Debug for Input {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Input({})", self.op.name)
+    }
 }
 
 /// Where a member stands.
@@ -179,7 +212,7 @@ impl Detail {
             Shape::Structure(members) => members.all.iter().all(|m| known(m.shape)),
             Shape::List(item, _) => known(*item),
             Shape::Map { value, .. } => known(*value),
-        }) && operations.iter().all(|op| known(op.input));
+        }) && operations.iter().all(|op| known(op.input) && known(op.output));
         if !sound {
             return None;
         }
@@ -243,7 +276,8 @@ impl Op {
             4 => AccessLevel::PermissionsManagement,
             _ => AccessLevel::Unknown,
         };
-        let (actions, resources) = (reader.texts()?, reader.texts()?);
+        let output = ShapeId::read(reader)?;
+        let needs = reader.list(|r| Some((r.text()?, r.texts()?)))?;
         Some(Self {
             name,
             method,
@@ -256,10 +290,21 @@ impl Op {
             stream: flags & 1 != 0,
             body: flags & 2 != 0,
             credentials: flags & 4 != 0,
+            passes: flags & 8 != 0,
             level,
-            actions,
-            resources,
+            output,
+            needs,
         })
+    }
+
+    /// Its IAM actions.
+    pub fn actions(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.needs.iter().map(|(action, _)| *action)
+    }
+
+    /// Whether the other means the same to IAM.
+    pub fn is_twin(&self, other: &Self) -> bool {
+        self.actions().eq(other.actions())
     }
 }
 
@@ -275,11 +320,7 @@ impl Shape {
             0 => {
                 let all = reader.list(Member::read)?;
                 let in_body = || all.iter().zip(0u16..).filter(|(m, _)| m.place == Place::Body);
-                Self::Structure(Members {
-                    wires: in_body().map(|(m, n)| (m.wire, n)).collect(),
-                    renamed: in_body().any(|(m, _)| m.wire != m.name),
-                    all,
-                })
+                Self::Structure(Members { wires: in_body().map(|(m, n)| (m.wire, n)).collect(), all })
             }
             1 => Self::List(ShapeId::read(reader)?, reader.text()?),
             2 => Self::Map { value: ShapeId::read(reader)?, key_name: reader.text()?, value_name: reader.text()? },
@@ -301,6 +342,12 @@ impl Member {
             5 => Place::XmlAttribute,
             _ => return None,
         };
-        Some(Self { name, wire, form, place, shape: ShapeId::read(reader)?, flat: flags & 8 != 0 })
+        let role = match flags >> 5 & 3 {
+            0 => Role::No,
+            1 => Role::IfArn,
+            _ => Role::Yes,
+        };
+        let shape = ShapeId::read(reader)?;
+        Some(Self { name, wire, form, place, shape, flat: flags & 8 != 0, sensitive: flags & 16 != 0, role })
     }
 }

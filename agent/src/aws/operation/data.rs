@@ -5,7 +5,7 @@
 use http::request::Parts;
 
 use super::resource::ACCOUNT;
-use super::{AccessLevel, Endpoint, Malformed, Operation, Protocol, rest};
+use super::{AccessLevel, Endpoint, Malformed, Need, Operation, Protocol, rest};
 use crate::aws::endpoint::Front;
 use crate::aws::model::catalog::level;
 
@@ -52,7 +52,6 @@ pub(super) fn route(endpoint: &Endpoint, parts: &Parts, operation: &mut Operatio
     name.clone_into(&mut operation.name);
     operation.access = found.max(AccessLevel::Read);
     operation.protocol = Protocol::RestJson;
-    operation.resources = vec![resource];
-    operation.actions = vec![action.clone()];
+    operation.needs = vec![Need::new(action.clone(), vec![resource])];
     Ok(true)
 }

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Operation;
 
@@ -14,11 +14,7 @@ const MAX: usize = 1_000;
 /// Stands for the account until it is known.
 pub(super) const ACCOUNT: &str = "${Account}";
 
-pub(super) fn resolve(
-    templates: impl Iterator<Item = &'static str>,
-    operation: &Operation,
-    account: &str,
-) -> Vec<String> {
+pub(super) fn resolve(templates: &[&'static str], operation: &Operation, account: &str) -> Vec<String> {
     let mut found = Vec::new();
     for template in templates {
         one(template, operation, account, &mut found);
@@ -57,7 +53,7 @@ pub(super) fn one(template: &str, operation: &Operation, account: &str, found: &
         }
         let mut how = variable.chars();
         let (how, member) = (how.next(), how.as_str());
-        let values = texts(operation.parameters.get(member));
+        let values = texts(at(&operation.parameters, member));
         if let Some(how @ ('?' | '<' | '!')) = how {
             let named = values.first().map(|v| v.as_ref()).filter(|v| !v.is_empty());
             let owner = match (how, named) {
@@ -141,6 +137,14 @@ fn put(arn: &str, how: Option<char>, value: &str, operation: &Operation, account
         return format!("arn:{partition}:lambda:{region}:{owner}:function:{function}");
     }
     format!("{arn}{value}")
+}
+
+/// A member by its path (`Target.RoleArn`).
+fn at<'v>(parameters: &'v Map<String, Value>, path: &str) -> Option<&'v Value> {
+    match path.split_once('.') {
+        None => parameters.get(path),
+        Some((first, rest)) => rest.split('.').try_fold(parameters.get(first)?, |value, name| value.get(name)),
+    }
 }
 
 fn texts(value: Option<&Value>) -> Vec<Cow<'_, str>> {

@@ -7,7 +7,7 @@ use http::request::Parts;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
-use super::body::scalar;
+use super::value::scalar;
 use super::{Known, Malformed, Protocol};
 use crate::aws::model::{Kind, Op, Place, Service, Step, labels};
 
@@ -139,7 +139,7 @@ pub(super) fn route(services: &[&'static Service], parts: &Parts) -> Result<Opti
         let known = Known { service, detail, op };
         match &best {
             // Twins, which share a host, a name and an action.
-            Some((other, first)) if *other == score && first.op.actions == op.actions => {}
+            Some((other, first)) if *other == score && first.op.is_twin(op) => {}
             Some((other, _)) if *other == score => torn = true,
             Some((other, _)) if *other > score => {}
             _ => best = Some((score, known)),
@@ -176,7 +176,7 @@ pub(super) fn choose(
         }
         let score = 100 * op.constants.len() + op.need_query.len() + op.need_header.len();
         match best {
-            Some((other, first)) if other == score => torn |= first.actions != op.actions || first.actions.is_empty(),
+            Some((other, first)) if other == score => torn |= !first.is_twin(op) || first.needs.is_empty(),
             Some((other, _)) if other > score => {}
             _ => (best, torn) = (Some((score, op)), false),
         }

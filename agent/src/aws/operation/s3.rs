@@ -9,7 +9,7 @@ use http::request::Parts;
 use serde_json::Value;
 
 use super::rest::{Choice, Query, SIGNATURE, choose, decode, no_plus, query};
-use super::{AccessLevel, Endpoint, Known, Malformed, Operation};
+use super::{AccessLevel, Endpoint, Known, Malformed, Need, Operation, UNKNOWN};
 use crate::aws::endpoint::{Front, account_of};
 use crate::aws::model::catalog::level;
 use crate::aws::model::{Op, Place, Service, Step};
@@ -39,6 +39,11 @@ const POWERS: &[(&str, &str, &str)] = &[
     ("x-amz-bucket-object-lock-enabled", "s3:PutBucketObjectLockConfiguration", "s3:PutBucketObjectLockConfiguration"),
     ("x-amz-object-ownership", "s3:PutBucketOwnershipControls", "s3:PutBucketOwnershipControls"),
 ];
+
+/// Whether headers may ask for an action.
+pub(in crate::aws) fn gives_power(action: &str) -> bool {
+    action == "s3:PutBucketVersioning" || POWERS.iter().any(|(_, object, bucket)| [*object, *bucket].contains(&action))
+}
 
 /// Families of headers of which only those above are known.
 const FAMILIES: &[&str] = &["x-amz-grant-", "x-amz-object-lock-", "x-amz-bypass-"];
@@ -118,19 +123,20 @@ fn here(op: &Op, front: &Front) -> bool {
     }
 }
 
-/// Adds what the request needs besides the operation's own actions.
+/// Adds what the request needs besides the operation's own actions. Resources come later ([`resources`]).
 pub(super) fn actions(front: &Front, known: &Known, parts: &Parts, operation: &mut Operation) -> Result<(), Malformed> {
     let has = |name: &str| parts.headers.contains_key(name);
-    if operation.parameters.contains_key("VersionId") {
-        for action in &mut operation.actions {
-            let versioned = action.replacen("Object", "ObjectVersion", 1);
-            if level(&versioned).is_some() {
-                *action = versioned;
-            }
-        }
-    }
     let members = known.detail.input(known.op);
     let on_object = known.op.path.contains("{Key+}");
+    let versioned = operation.parameters.contains_key("VersionId");
+    for need in operation.needs.iter_mut().filter(|_| versioned) {
+        to_version(need);
+    }
+    let need = |action: &str, needs: &mut Vec<Need>| {
+        if !needs.iter().any(|n| n.action == action) && !already(known.op, action) {
+            needs.push(Need::new(action, Vec::new()));
+        }
+    };
     for name in parts.headers.keys() {
         let name = name.as_str();
         if !name.starts_with("x-amz-") {
@@ -141,25 +147,22 @@ pub(super) fn actions(front: &Front, known: &Known, parts: &Parts, operation: &m
         let taken = || members.iter().any(|m| m.place == Place::Header && m.wire.eq_ignore_ascii_case(name));
         match power {
             Some((_, object, bucket)) if taken() => {
-                let action = if on_object { object } else { bucket };
-                if !operation.actions.iter().any(|a| a == action) && !already(known.op, action) {
-                    operation.actions.push((*action).to_owned());
-                }
+                need(if on_object { object } else { bucket }, &mut operation.needs);
                 if name == "x-amz-bucket-object-lock-enabled" {
-                    operation.actions.push("s3:PutBucketVersioning".to_owned());
+                    need("s3:PutBucketVersioning", &mut operation.needs);
                 }
             }
+            // A header of a kind that gives powers, and no action is known for this one.
+            None if family && taken() => need(UNKNOWN, &mut operation.needs),
             // A header that the operation does not take, of a kind that gives powers.
             Some(_) => return forget(operation),
             None if family => return forget(operation),
             None => {}
         }
     }
-    if let Some(source) = source(&parts.headers)?
-        && source.1
-        && operation.actions.iter().any(|a| a == "s3:GetObject")
-    {
-        operation.actions.push("s3:GetObjectVersion".to_owned());
+    let source = source(&parts.headers)?;
+    if source.is_some_and(|(_, version)| version) {
+        operation.needs.iter_mut().filter(|n| of_source(known.op.name, &n.action)).for_each(to_version);
     }
     if known.op.name.contains("Copy") != has("x-amz-copy-source") {
         return forget(operation);
@@ -171,30 +174,51 @@ pub(super) fn actions(front: &Front, known: &Known, parts: &Parts, operation: &m
         _ => "",
     };
     if !prefix.is_empty() {
-        for action in &mut operation.actions {
-            let Some(name) = action.strip_prefix("s3:") else { continue };
+        for need in operation.needs.iter_mut().filter(|n| !of_source(known.op.name, &n.action)) {
+            let Some(name) = need.action.strip_prefix("s3:") else { continue };
             let other = format!("{prefix}:{name}");
             if level(&other).is_some() {
-                *action = other;
+                need.action = other;
             } else if *front != Front::Express {
                 return forget(operation);
             }
         }
     }
-    operation.access =
-        operation.actions.iter().map(|a| level(a).unwrap_or(AccessLevel::Unknown)).max().unwrap_or(operation.access);
+    operation.access = operation
+        .needs
+        .iter()
+        .map(|n| level(&n.action).unwrap_or(AccessLevel::Unknown))
+        .max()
+        .unwrap_or(operation.access);
     Ok(())
+}
+
+/// The action on a version, where there is one of its own.
+fn to_version(need: &mut Need) {
+    let versioned = need.action.replacen("Object", "ObjectVersion", 1);
+    if level(&versioned).is_some() {
+        need.action = versioned;
+    }
+}
+
+/// Whether an action of an operation with two ends is about the end that is read from.
+fn of_source(operation: &str, action: &str) -> bool {
+    match operation {
+        "CopyObject" | "UploadPartCopy" => ["s3:GetObject", "s3:GetObjectVersion"].contains(&action),
+        "RenameObject" => ["s3:GetObject", "s3:DeleteObject"].contains(&action),
+        _ => false,
+    }
 }
 
 /// The headers of the operations that are about just that.
 fn already(op: &Op, action: &str) -> bool {
-    op.actions.iter().any(|a| *a == action || a.replace("Version", "") == action)
+    op.actions().any(|a| a == action || a.replace("Version", "") == action)
 }
 
 /// Leaves nothing that a policy could permit by its name.
 fn forget(operation: &mut Operation) -> Result<(), Malformed> {
     "unknown".clone_into(&mut operation.name);
-    operation.actions = vec!["unknown:unknown".into()];
+    operation.needs = vec![Need::anywhere(UNKNOWN)];
     operation.access = AccessLevel::Unknown;
     Ok(())
 }
@@ -259,42 +283,70 @@ pub(super) fn resources(
     match operation.name.as_str() {
         _ if target.bucket.is_empty() => {}
         "WriteGetObjectResponse" => {}
-        "DeleteObjects" => {
-            let objects = operation.parameters.get("Delete").and_then(|d| d.get("Objects")).and_then(Value::as_array);
-            let count = objects.map_or(0, Vec::len);
-            if count > MAX_OBJECTS {
-                return Err(Malformed::new(format!(
-                    "the request deletes {count} objects, and S3 takes {MAX_OBJECTS}; send several"
-                )));
-            }
-            let mut versions = false;
-            for object in objects.into_iter().flatten() {
-                versions |= object.get("VersionId").is_some_and(|v| v.as_str() != Some(""));
-                found.extend(object.get("Key").and_then(Value::as_str).and_then(base));
-            }
-            if found.is_empty() {
-                found.extend(base("*"));
-            }
-            if versions && operation.actions.iter().any(|a| a == "s3:DeleteObject") {
-                operation.actions.push("s3:DeleteObjectVersion".to_owned());
-            }
-        }
+        "DeleteObjects" => return deletions(operation, base),
         _ => found.extend(base(&target.key)),
     }
-    for member in ["CopySource", "RenameSource"] {
-        if let Some(text) = operation.parameters.get(member).and_then(Value::as_str) {
-            let text = text.strip_prefix('/').unwrap_or(text).split('?').next().unwrap_or_default();
-            let Ok(text) = decode(text) else { continue };
-            // An access point's ARN stands for itself.
-            found.push(if text.starts_with("arn:") {
-                text.into_owned()
-            } else {
-                format!("arn:{partition}:s3:::{text}")
-            });
-        }
+    let anywhere = |arns: Vec<String>| if arns.is_empty() { vec!["*".into()] } else { arns };
+    let found = anywhere(found);
+    let sources = ["CopySource", "RenameSource"].iter().filter_map(|member| {
+        let text = operation.parameters.get(*member)?.as_str()?;
+        let text = text.strip_prefix('/').unwrap_or(text).split('?').next().unwrap_or_default();
+        let text = decode(text).ok()?;
+        // An access point's ARN stands for itself.
+        Some(if text.starts_with("arn:") { text.into_owned() } else { format!("arn:{partition}:s3:::{text}") })
+    });
+    let sources = anywhere(sources.collect());
+    let name = operation.name.clone();
+    for need in operation.needs.iter_mut().filter(|n| n.action != UNKNOWN || n.resources.is_empty()) {
+        need.resources.clone_from(if of_source(&name, &need.action) { &sources } else { &found });
     }
-    operation.resources = if found.is_empty() { vec!["*".into()] } else { found };
+    operation.needs.extend(encryption_key(operation, account));
     Ok(())
+}
+
+/// Each object that one request deletes, with or without its version.
+fn deletions(operation: &mut Operation, base: impl Fn(&str) -> Option<String>) -> Result<(), Malformed> {
+    let objects = operation.parameters.get("Delete").and_then(|d| d.get("Objects")).and_then(Value::as_array);
+    let count = objects.map_or(0, Vec::len);
+    if count > MAX_OBJECTS {
+        return Err(Malformed::new(format!(
+            "the request deletes {count} objects, and S3 takes {MAX_OBJECTS}; send several"
+        )));
+    }
+    let (mut plain, mut versions) = (Vec::new(), Vec::new());
+    for object in objects.into_iter().flatten() {
+        let version = object.get("VersionId").is_some_and(|v| v.as_str() != Some(""));
+        let found = object.get("Key").and_then(Value::as_str).and_then(&base).unwrap_or_else(|| "*".into());
+        if version { &mut versions } else { &mut plain }.push(found);
+    }
+    if plain.is_empty() && versions.is_empty() {
+        plain.extend(base("*"));
+    }
+    let all: Vec<String> = plain.iter().chain(&versions).cloned().collect();
+    let named = |action: &str| operation.needs.iter().position(|n| n.action == action);
+    if let (Some(at), false) = (named("s3:DeleteObject"), versions.is_empty()) {
+        let versioned = Need::new("s3:DeleteObjectVersion", versions);
+        operation.needs[at].resources.clone_from(&plain);
+        operation.needs.insert(at + 1, versioned);
+        operation.needs.retain(|n| n.action != "s3:DeleteObject" || !n.resources.is_empty());
+    }
+    for need in operation.needs.iter_mut().filter(|n| n.resources.is_empty()) {
+        need.resources.clone_from(&all);
+    }
+    Ok(())
+}
+
+/// The key that an object is to be encrypted with, where the request names one: whoever writes with it uses it.
+fn encryption_key(operation: &Operation, account: &str) -> Option<Need> {
+    let key = operation.parameters.get("SSEKMSKeyId")?.as_str().filter(|k| !k.is_empty())?;
+    let arn = match key {
+        arn if arn.starts_with("arn:") => arn.to_owned(),
+        _ => {
+            let kind = if key.starts_with("alias/") { "" } else { "key/" };
+            format!("arn:{}:kms:{}:{account}:{kind}{key}", operation.partition, operation.region)
+        }
+    };
+    Some(Need::new("kms:GenerateDataKey", vec![arn]))
 }
 
 #[cfg(test)]

@@ -26,6 +26,11 @@ fn read(host: &str, method: &str, target: &str, headers: &[(&str, &str)], body: 
     route.finish(parts.uri.query().unwrap_or_default(), Some(body.as_bytes()), Some("123456789012"))
 }
 
+/// Actions, each with its resources.
+fn needs(operation: &Operation) -> Vec<String> {
+    operation.needs.iter().map(|n| format!("{} {}", n.action, n.resources.join(" "))).collect()
+}
+
 #[test]
 fn s3_operations() {
     let cases = [
@@ -157,11 +162,7 @@ fn s3_operations() {
     ];
     for (method, host, target, name, action, resource) in cases {
         let o = read(host, method, target, &[], "").expect("well-formed");
-        assert_eq!(
-            (o.name.as_str(), o.actions[0].as_str(), o.resources[0].as_str()),
-            (name, action, resource),
-            "{method} {target}"
-        );
+        assert_eq!((o.name.as_str(), o.actions()[0], o.resources()[0]), (name, action, resource), "{method} {target}");
     }
 }
 
@@ -169,8 +170,15 @@ fn s3_operations() {
 fn a_copy_needs_both_ends_and_extra_powers_are_not_known() {
     let host = "b.s3.us-east-1.amazonaws.com";
     let copy = read(host, "PUT", "/k", &[("x-amz-copy-source", "/other/s%20k?versionId=3")], "").expect("well-formed");
-    assert_eq!(copy.actions, ["s3:PutObject", "s3:GetObject", "s3:GetObjectVersion"]);
-    assert_eq!(copy.resources, ["arn:aws:s3:::b/k", "arn:aws:s3:::other/s k"]);
+    assert_eq!(needs(&copy), ["s3:PutObject arn:aws:s3:::b/k", "s3:GetObjectVersion arn:aws:s3:::other/s k"]);
+    let header = ("x-amz-server-side-encryption-aws-kms-key-id", "1-2");
+    let keyed = read(host, "PUT", "/k", &[("x-amz-copy-source", "/other/s"), header], "").expect("well-formed");
+    let expected = [
+        "s3:PutObject arn:aws:s3:::b/k",
+        "s3:GetObject arn:aws:s3:::other/s",
+        "kms:GenerateDataKey arn:aws:kms:us-east-1:123456789012:key/1-2",
+    ];
+    assert_eq!(needs(&keyed), expected);
     for (method, target, header, actions) in [
         ("PUT", "/k", "x-amz-acl", &["s3:PutObject", "s3:PutObjectAcl"] as &[_]),
         ("PUT", "/k", "x-amz-grant-read", &["s3:PutObject", "s3:PutObjectAcl"]),
@@ -185,10 +193,12 @@ fn a_copy_needs_both_ends_and_extra_powers_are_not_known() {
         // Powers that the operation does not take, or that are not known.
         ("GET", "/k", "x-amz-acl", &["unknown:unknown"]),
         ("PUT", "/k", "x-amz-object-lock-new", &["unknown:unknown"]),
+        // One that the operation takes, and for which no action is known.
+        ("PUT", "/k", "x-amz-object-lock-event-hold", &["s3:PutObject", "unknown:unknown"]),
         ("GET", "/k", "x-amz-copy-source", &["unknown:unknown"]),
     ] {
         let o = read(host, method, target, &[(header, "x")], "").expect("well-formed");
-        assert_eq!(o.actions, actions, "{method} {target} {header}");
+        assert_eq!(o.actions(), actions, "{method} {target} {header}");
     }
 }
 
@@ -197,8 +207,11 @@ fn many_objects_are_all_named() {
     let body =
         "<Delete><Object><Key>a/1</Key></Object><Object><Key>b&amp;2</Key><VersionId>v</VersionId></Object></Delete>";
     let o = read("b.s3.us-east-1.amazonaws.com", "POST", "/?delete", &[], body).expect("well-formed");
-    assert_eq!(o.resources, ["arn:aws:s3:::b/a/1", "arn:aws:s3:::b/b&2"]);
-    assert_eq!(o.actions, ["s3:DeleteObject", "s3:DeleteObjectVersion"]);
+    assert_eq!(needs(&o), ["s3:DeleteObject arn:aws:s3:::b/a/1", "s3:DeleteObjectVersion arn:aws:s3:::b/b&2"]);
+    let bypass = [("x-amz-bypass-governance-retention", "true")];
+    let versions = "<Delete><Object><Key>a</Key><VersionId>v</VersionId></Object></Delete>";
+    let o = read("b.s3.us-east-1.amazonaws.com", "POST", "/?delete", &bypass, versions).expect("well-formed");
+    assert_eq!(needs(&o), ["s3:DeleteObjectVersion arn:aws:s3:::b/a", "s3:BypassGovernanceRetention arn:aws:s3:::b/a"]);
     for body in ["<Delete>", "<!DOCTYPE x><Delete/>", "<Delete>&x;</Delete>", "<Delete/><Delete/>", "{}"] {
         assert!(read("b.s3.us-east-1.amazonaws.com", "POST", "/?delete", &[], body).is_err(), "{body}");
     }
@@ -210,8 +223,8 @@ fn rest_rpc_and_nested_members() {
     let o =
         read("lambda.us-east-1.amazonaws.com", "POST", "/2015-03-31/functions/my%3Afn/invocations", &json, "not read")
             .expect("well-formed");
-    assert_eq!((o.name.as_str(), o.actions[0].as_str()), ("Invoke", "lambda:InvokeFunction"));
-    assert_eq!(o.resources, ["arn:aws:lambda:us-east-1:123456789012:function:my:fn"]);
+    assert_eq!((o.name.as_str(), o.actions()[0]), ("Invoke", "lambda:InvokeFunction"));
+    assert_eq!(o.resources(), ["arn:aws:lambda:us-east-1:123456789012:function:my:fn"]);
     let o = read(
         "lambda.us-east-1.amazonaws.com",
         "POST",
@@ -238,13 +251,10 @@ fn rest_rpc_and_nested_members() {
         "Action=TerminateInstances&InstanceId.1=i-1&InstanceId.2=i-2",
     )
     .expect("well-formed");
-    assert_eq!(o.resources[1], "arn:aws:ec2:us-east-1:123456789012:instance/i-2");
+    assert_eq!(o.resources()[1], "arn:aws:ec2:us-east-1:123456789012:instance/i-2");
     let o = read("sqs.us-east-1.amazonaws.com", "POST", "/123456789012/q", &form, "Action=SendMessage&MessageBody=m")
         .expect("well-formed");
-    assert_eq!(
-        (o.actions[0].as_str(), o.resources[0].as_str()),
-        ("sqs:SendMessage", "arn:aws:sqs:us-east-1:123456789012:q")
-    );
+    assert_eq!((o.actions()[0], o.resources()[0]), ("sqs:SendMessage", "arn:aws:sqs:us-east-1:123456789012:q"));
     let dynamo = |op: &str, body: &str| {
         let target = format!("DynamoDB_20120810.{op}");
         let headers = [("content-type", "application/x-amz-json-1.0"), ("x-amz-target", target.as_str())];
@@ -252,15 +262,83 @@ fn rest_rpc_and_nested_members() {
     };
     let o =
         dynamo("TransactWriteItems", r#"{"TransactItems":[{"Put":{"TableName":"a"}},{"Delete":{"TableName":"b"}}]}"#);
-    assert_eq!(o.actions, ["dynamodb:PutItem", "dynamodb:DeleteItem"]);
-    assert_eq!(o.resources[1], "arn:aws:dynamodb:us-east-1:123456789012:table/b");
+    let table = |name: &str| format!("arn:aws:dynamodb:us-east-1:123456789012:table/{name}");
+    assert_eq!(needs(&o), [format!("dynamodb:PutItem {}", table("a")), format!("dynamodb:DeleteItem {}", table("b"))]);
     let o = dynamo("ExecuteStatement", r#"{"Statement":" update \"t\" set a=1"}"#);
-    assert_eq!(o.actions, ["dynamodb:PartiQLUpdate"]);
-    assert_eq!(dynamo("ExecuteStatement", r#"{"Statement":"-- x\nDELETE FROM t"}"#).actions.len(), 4);
+    assert_eq!(needs(&o), [format!("dynamodb:PartiQLUpdate {}", table("t"))]);
+    let statements = r#"{"Statements":[{"Statement":"SELECT * FROM a"},{"Statement":"DELETE FROM b WHERE k=1"},{"Statement":"SELECT * FROM c, d"}]}"#;
+    let o = dynamo("BatchExecuteStatement", statements);
+    assert_eq!(o.actions(), ["dynamodb:PartiQLSelect", "dynamodb:PartiQLDelete"]);
+    assert_eq!(o.needs[1].resources, [table("b")]);
+    let o =
+        dynamo("TransactWriteItems", r#"{"TransactItems":[{"Put":{"TableName":"a"}},{"Other":{"TableName":"b"}}]}"#);
+    assert_eq!((o.actions().len(), o.resources()), (4, vec!["*"]));
+    assert_eq!(dynamo("ExecuteStatement", r#"{"Statement":"-- x\nDELETE FROM t"}"#).actions().len(), 4);
     assert_eq!(
-        dynamo("BatchGetItem", r#"{"RequestItems":{"t":{}}}"#).resources,
+        dynamo("BatchGetItem", r#"{"RequestItems":{"t":{}}}"#).resources(),
         ["arn:aws:dynamodb:us-east-1:123456789012:table/t"]
     );
+}
+
+#[test]
+fn each_action_has_its_own_resources() {
+    let json = |host: &str, target: &str, body: &str| {
+        let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target)];
+        needs(&read(host, "POST", "/", &headers, body).expect("well-formed"))
+    };
+    let found =
+        json("kms.us-east-1.amazonaws.com", "TrentService.ReEncrypt", r#"{"SourceKeyId":"a","DestinationKeyId":"b"}"#);
+    let key = |id: &str| format!("arn:aws:kms:us-east-1:123456789012:key/{id}");
+    assert_eq!(found, [format!("kms:ReEncryptFrom {}", key("a")), format!("kms:ReEncryptTo {}", key("b"))]);
+}
+
+#[test]
+fn who_names_a_role_passes_it() {
+    let role = "arn:aws:iam::123456789012:role/ci/builder";
+    let passed = |o: Result<Operation, Malformed>| {
+        let o = o.expect("well-formed");
+        let found: Vec<Vec<String>> =
+            o.needs.iter().filter(|n| n.action == "iam:PassRole").map(|n| n.resources.clone()).collect();
+        assert!(found.len() < 2 && o.needs[0].action != "iam:PassRole", "{found:?}");
+        found.concat()
+    };
+    let json = [("content-type", "application/json")];
+    let lambda =
+        |body: &str| passed(read("lambda.us-east-1.amazonaws.com", "POST", "/2015-03-31/functions/", &json, body));
+    assert_eq!(lambda(&format!(r#"{{"FunctionName":"f","Role":"{role}"}}"#)), [role]);
+    assert_eq!(lambda(r#"{"FunctionName":"f"}"#), [""; 0]);
+    // What is no role's ARN may still be a role.
+    assert_eq!(lambda(r#"{"FunctionName":"f","Role":"arn:aws:iam::123456789012:role/*"}"#), ["*"]);
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let ec2 = |body: &str| passed(read("ec2.us-east-1.amazonaws.com", "POST", "/", &form, body));
+    assert_eq!(ec2("Action=RunInstances&IamInstanceProfile.Name=p"), ["*"]);
+    assert_eq!(ec2("Action=RunInstances&ImageId=ami-1"), [""; 0]);
+    assert_eq!(
+        ec2(
+            "Action=CreateLaunchTemplate&LaunchTemplateData.IamInstanceProfile.Arn=arn%3Aaws%3Aiam%3A%3A1%3Ainstance-profile%2Fp"
+        ),
+        ["*"]
+    );
+    let target = |host: &str, target: &str, body: &str| {
+        let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target)];
+        passed(read(host, "POST", "/", &headers, body))
+    };
+    let ecs = "ecs.us-east-1.amazonaws.com";
+    let register = "AmazonEC2ContainerServiceV20141113.RegisterTaskDefinition";
+    assert_eq!(target(ecs, register, &format!(r#"{{"taskRoleArn":"{role}","executionRoleArn":"{role}"}}"#)), [role]);
+    assert_eq!(target(ecs, register, r#"{"taskRoleArn":"builder"}"#), ["*"]);
+    let nested = format!(r#"{{"pipeline":{{"roleArn":"{role}","stages":[{{"actions":[{{"roleArn":"{role}2"}}]}}]}}}}"#);
+    let pipeline = "codepipeline.us-east-1.amazonaws.com";
+    assert_eq!(
+        target(pipeline, "CodePipeline_20150709.CreatePipeline", &nested),
+        [role.to_owned(), format!("{role}2")]
+    );
+    let iam = |body: &str| passed(read("iam.amazonaws.com", "POST", "/", &form, body));
+    assert_eq!(iam("Action=AddRoleToInstanceProfile&RoleName=r&InstanceProfileName=p"), ["*"]);
+    assert_eq!(iam("Action=GetRole&RoleName=r"), [""; 0]);
+    let role = "arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2Fr";
+    let sts = format!("Action=AssumeRole&RoleArn={role}&RoleSessionName=s");
+    assert_eq!(passed(read("sts.us-east-1.amazonaws.com", "POST", "/", &form, &sts)), [""; 0]);
 }
 
 #[test]
@@ -272,8 +350,8 @@ fn one_operation_in_each_protocol_of_its_service() {
     let json =
         [("content-type", "application/x-amz-json-1.0"), ("x-amz-target", "GraniteServiceVersion20100801.ListMetrics")];
     let json = read(host, "POST", "/", &json, r#"{"Namespace":"n"}"#).expect("well-formed");
-    assert_eq!((json.actions.clone(), &json.parameters), (query.actions, &query.parameters));
-    assert_eq!(json.actions, ["cloudwatch:ListMetrics"]);
+    assert_eq!((json.actions(), &json.parameters), (query.actions(), &query.parameters));
+    assert_eq!(json.actions(), ["cloudwatch:ListMetrics"]);
     let headers = [("smithy-protocol", "rpc-v2-cbor"), ("content-type", "application/cbor")];
     let path = "/service/GraniteServiceVersion20100801/operation/ListMetrics";
     let (parts, ()) = post(path, &headers);
@@ -290,7 +368,7 @@ fn query_and_json_operations() {
     let o = read("sts.us-east-1.amazonaws.com", "POST", "/", &form, "Action=GetCallerIdentity&Version=2011-06-15")
         .expect("well-formed");
     assert_eq!(
-        (o.actions[0].as_str(), o.access, o.credentials_in_output),
+        (o.actions()[0], o.access, o.credentials_in_output),
         ("sts:GetCallerIdentity", AccessLevel::Read, false)
     );
     let o =
@@ -299,23 +377,23 @@ fn query_and_json_operations() {
     let o = read("ec2.us-east-1.amazonaws.com", "POST", "/", &form, "Action=RunInstances&InstanceType=t3.micro")
         .expect("well-formed");
     assert_eq!(
-        (o.actions[0].as_str(), &o.parameters["InstanceType"], o.protocol),
+        (o.actions()[0], &o.parameters["InstanceType"], o.protocol),
         ("ec2:RunInstances", &Value::from("t3.micro"), Protocol::Ec2)
     );
     let json = [("content-type", "application/x-amz-json-1.0"), ("x-amz-target", "DynamoDB_20120810.GetItem")];
     let o = read("dynamodb.us-east-1.amazonaws.com", "POST", "/", &json, r#"{"TableName":"t","Key":{"a":{"S":"1"}}}"#)
         .expect("well-formed");
     assert_eq!(
-        (o.actions[0].as_str(), o.resources[0].as_str()),
+        (o.actions()[0], o.resources()[0]),
         ("dynamodb:GetItem", "arn:aws:dynamodb:us-east-1:123456789012:table/t")
     );
     let foreign = [("content-type", "application/x-amz-json-1.0"), ("x-amz-target", "TrentService.Decrypt")];
     assert_eq!(
-        read("dynamodb.us-east-1.amazonaws.com", "POST", "/", &foreign, "{}").expect("well-formed").actions,
+        read("dynamodb.us-east-1.amazonaws.com", "POST", "/", &foreign, "{}").expect("well-formed").actions(),
         ["unknown:unknown"]
     );
     assert_eq!(
-        read("nobody.us-east-1.amazonaws.com", "GET", "/", &[], "").expect("well-formed").actions,
+        read("nobody.us-east-1.amazonaws.com", "GET", "/", &[], "").expect("well-formed").actions(),
         ["unknown:unknown"]
     );
 }

@@ -17,7 +17,7 @@ use crate::aws::error::ErrorKind;
 use crate::aws::handout::answer::{Answer, Ends, Key, Substitute};
 use crate::aws::handout::{self, Site, Treatment};
 use crate::aws::operation::{Operation, Protocol};
-use crate::aws::sigv4::Claim;
+use crate::aws::sigv4::{Claim, TokenKind};
 use crate::credential::{Derived, Held, NotIssued, Placeholder};
 use crate::gateway::body::{Completion, ResponseBody};
 use crate::mask;
@@ -48,15 +48,23 @@ pub(super) fn expired(placeholder: &Placeholder) -> Refusal {
 }
 
 /// The credentials behind a placeholder, for requests of the kind that they are for.
-pub(super) fn fitting(derived: &Derived, claim: &Claim) -> Result<Arc<Held>, Refusal> {
-    if derived.bucket.is_some() && claim.service != "s3express" {
+pub(super) fn fitting(derived: Option<&Derived>, claim: &Claim) -> Result<Option<Arc<Held>>, Refusal> {
+    let of_session = derived.is_some_and(|d| d.bucket.is_some());
+    if of_session && claim.service != "s3express" {
         return Err(Refusal::new(
             ErrorKind::InvalidClientTokenId,
             "these are the credentials of an S3 Express session, which sign requests for objects of its bucket only; use the \
              session's own for everything else",
         ));
     }
-    Ok(derived.held.clone())
+    if of_session != (claim.token_kind == TokenKind::S3Session) {
+        return Err(Refusal::new(
+            ErrorKind::InvalidClientTokenId,
+            "the session token is in the wrong header: that of an S3 Express session goes in x-amz-s3session-token, every \
+             other in x-amz-security-token",
+        ));
+    }
+    Ok(derived.map(|d| d.held.clone()))
 }
 
 /// What policies may know of the credentials that a request is signed with.

@@ -23,8 +23,8 @@ impl Exchange<'_> {
         let policy = if policies.is_empty() { String::new() } else { format!("policy {}, ", policies.join(", ")) };
         let message = format!(
             "Tollgate denied {} on {}: {reason} ({policy}session {}, request {})",
-            operation.actions.join(", "),
-            abridged(&operation.resources),
+            operation.actions().join(", "),
+            abridged(&operation.resources()),
             self.connection.session.id,
             self.request_id(),
         );
@@ -130,9 +130,9 @@ impl Exchange<'_> {
             host: c.endpoint.host.clone(),
             method: self.parts.method.to_string(),
             target: cut(mask::redact_target(self.parts.uri.path_and_query().map_or("/", PathAndQuery::as_str))),
-            action: operation.map_or_else(|| "unknown:unknown".into(), |o| o.actions.join(" ")),
+            action: operation.map_or_else(|| "unknown:unknown".into(), |o| o.actions().join(" ")),
             operation: operation.map_or_else(|| "unknown".into(), |o| format!("{}:{}", o.service, o.name)),
-            resources: operation.map(|o| first(&o.resources)).unwrap_or_default(),
+            resources: operation.map(|o| first(&o.resources())).unwrap_or_default(),
             region: operation.map(|o| o.region.clone()).or_else(|| c.endpoint.region.clone()).unwrap_or_default(),
             account: self.account.clone(),
             parameters: operation.map(|o| self.parameters(o)).unwrap_or_default(),
@@ -172,8 +172,8 @@ fn cut(mut text: String) -> String {
     text
 }
 
-fn first(resources: &[String]) -> Vec<String> {
-    let mut some: Vec<String> = resources.iter().take(MOST).cloned().map(cut).collect();
+fn first(resources: &[&str]) -> Vec<String> {
+    let mut some: Vec<String> = resources.iter().take(MOST).map(|r| cut((*r).to_owned())).collect();
     if let Some(more) = resources.len().checked_sub(MOST).filter(|n| *n > 0) {
         some.push(format!("… and {more} more"));
     }
@@ -184,8 +184,8 @@ fn first(resources: &[String]) -> Vec<String> {
 fn about(event: Event, operation: &Operation, policies: &[String], account: Option<&str>) -> Event {
     Event {
         policy: (!policies.is_empty()).then(|| policies.join(" ")),
-        action: Some(operation.actions.join(" ")),
-        resource: Some(abridged(&operation.resources)),
+        action: Some(operation.actions().join(" ")),
+        resource: Some(abridged(&operation.resources())),
         region: Some(operation.region.clone()),
         account: account.map(str::to_owned),
         ..event
@@ -193,10 +193,10 @@ fn about(event: Event, operation: &Operation, policies: &[String], account: Opti
 }
 
 /// The first resource, and how many more there are.
-fn abridged(resources: &[String]) -> String {
+fn abridged(resources: &[&str]) -> String {
     match resources {
         [] => "*".into(),
-        [one] => one.clone(),
+        [one] => (*one).to_owned(),
         [first, rest @ ..] => format!("{first} and {} more", rest.len()),
     }
 }
@@ -212,7 +212,7 @@ fn request_id() -> String {
 mod tests {
     use super::*;
     use crate::aws::AccessLevel;
-    use crate::aws::operation::Protocol;
+    use crate::aws::operation::{Need, Protocol};
 
     #[test]
     fn an_event_names_the_account_that_is_held() {
@@ -223,9 +223,9 @@ mod tests {
             region: "us-east-1".into(),
             partition: "aws",
             protocol: Protocol::RestXml,
-            actions: vec!["s3:GetObject".into()],
+            needs: vec![Need::new("s3:GetObject", vec!["a".into(), "b".into()])],
             access: AccessLevel::Read,
-            resources: vec!["a".into(), "b".into()],
+            input: None,
             parameters: serde_json::Map::new(),
             credentials_in_output: false,
         };
@@ -243,7 +243,7 @@ mod tests {
         assert!(long.starts_with(r#"{"tollgate:left-out":{"bytes":65544,"sha256":""#), "{long}");
         assert!(serde_json::from_str::<serde_json::Value>(&long).is_ok());
         assert_eq!(cut("é".repeat(LONGEST)).len(), LONGEST + '…'.len_utf8());
-        let many: Vec<String> = (0..MOST + 2).map(|n| n.to_string()).collect();
+        let many = vec!["a"; MOST + 2];
         assert_eq!(first(&many).last().map(String::as_str), Some("… and 2 more"));
         assert_eq!(first(&many[..MOST]).len(), MOST);
     }

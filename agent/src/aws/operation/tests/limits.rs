@@ -14,7 +14,7 @@ fn dynamo(operation: &str, body: &str) -> Result<Operation, Malformed> {
 fn refused(found: Result<Operation, Malformed>, because: &str) {
     match found {
         Err(Malformed(text)) => assert!(text.contains(because), "{text}"),
-        Ok(operation) => panic!("read as {} of {} resources", operation.name, operation.resources.len()),
+        Ok(operation) => panic!("read as {} of {} resources", operation.name, operation.resources().len()),
     }
 }
 
@@ -68,18 +68,18 @@ fn long_texts_are_one_value() {
 fn more_tables_and_objects_than_aws_takes_are_refused() {
     let tables = |n: usize| (0..n).map(|i| format!(r#""t{i}":{{}}"#)).collect::<Vec<_>>().join(",");
     let found = dynamo("BatchGetItem", &format!(r#"{{"RequestItems":{{{}}}}}"#, tables(100))).expect("well-formed");
-    assert_eq!(found.resources.len(), 100);
+    assert_eq!(found.resources().len(), 100);
     refused(dynamo("BatchGetItem", &format!(r#"{{"RequestItems":{{{}}}}}"#, tables(101))), "DynamoDB takes 100");
     let items = |n: usize| vec![r#"{"Get":{"TableName":"t"}}"#; n].join(",");
     let found = dynamo("TransactGetItems", &format!(r#"{{"TransactItems":[{}]}}"#, items(100))).expect("well-formed");
-    assert_eq!(found.resources, ["arn:aws:dynamodb:us-east-1:123456789012:table/t"]);
+    assert_eq!(found.resources(), ["arn:aws:dynamodb:us-east-1:123456789012:table/t"]);
     refused(dynamo("TransactGetItems", &format!(r#"{{"TransactItems":[{}]}}"#, items(101))), "DynamoDB takes 100");
     let statements = vec![r#"{"Statement":"SELECT"}"#; 101].join(",");
     refused(dynamo("BatchExecuteStatement", &format!(r#"{{"Statements":[{statements}]}}"#)), "DynamoDB takes 100");
 
     let objects = |n: usize| format!("<Delete>{}</Delete>", "<Object><Key>k</Key></Object>".repeat(n));
     let found = read(BUCKET, "POST", "/?delete", &[], &objects(1_000)).expect("well-formed");
-    assert_eq!(found.resources.len(), 1_000);
+    assert_eq!(found.needs[0].resources.len(), 1_000);
     refused(read(BUCKET, "POST", "/?delete", &[], &objects(1_001)), "S3 takes 1000");
     let query = (0..1_001).map(|n| format!("&a{n}")).collect::<String>();
     refused(read(BUCKET, "GET", &format!("/?list-type=2{query}"), &[], ""), "more than 1000 parameters");
@@ -90,7 +90,12 @@ fn another_accounts_resource_is_not_ours() {
     let sqs = |operation: &str, body: &str| {
         let target = format!("AmazonSQS.{operation}");
         let headers = [("content-type", "application/x-amz-json-1.0"), ("x-amz-target", target.as_str())];
-        read("sqs.us-east-1.amazonaws.com", "POST", "/", &headers, body).expect("well-formed").resources
+        read("sqs.us-east-1.amazonaws.com", "POST", "/", &headers, body)
+            .expect("well-formed")
+            .resources()
+            .into_iter()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     let url = |owner: &str| format!(r#"{{"QueueUrl":"https://sqs.us-east-1.amazonaws.com/{owner}jobs"}}"#);
     assert_eq!(sqs("SendMessage", &url("999999999999/")), ["arn:aws:sqs:us-east-1:999999999999:jobs"]);
@@ -103,11 +108,16 @@ fn another_accounts_resource_is_not_ours() {
     assert_eq!(sqs("GetQueueUrl", named), ["arn:aws:sqs:us-east-1:999999999999:jobs"]);
     assert_eq!(sqs("GetQueueUrl", r#"{"QueueName":"jobs"}"#), ["arn:aws:sqs:us-east-1:123456789012:jobs"]);
     let form = read("sqs.us-east-1.amazonaws.com", "POST", "/999999999999/q", &[FORM], "Action=SendMessage");
-    assert_eq!(form.expect("well-formed").resources, ["arn:aws:sqs:us-east-1:999999999999:q"]);
+    assert_eq!(form.expect("well-formed").resources(), ["arn:aws:sqs:us-east-1:999999999999:q"]);
 
     let json = |host: &str, target: &str, body: &str| {
         let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target)];
-        read(host, "POST", "/", &headers, body).expect("well-formed").resources
+        read(host, "POST", "/", &headers, body)
+            .expect("well-formed")
+            .resources()
+            .into_iter()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     let ecr = |body: &str| {
         json("api.ecr.us-east-1.amazonaws.com", "AmazonEC2ContainerRegistry_V20150921.BatchGetImage", body)
@@ -123,7 +133,12 @@ fn another_accounts_resource_is_not_ours() {
     // Whether the resource or something else is the other account's cannot be told: both are judged.
     let authorize = |owner: &str| {
         let body = format!("Action=AuthorizeEndpointAccess&Version=2012-12-01&ClusterIdentifier=c{owner}");
-        read("redshift.us-east-1.amazonaws.com", "POST", "/", &[FORM], &body).expect("well-formed").resources
+        read("redshift.us-east-1.amazonaws.com", "POST", "/", &[FORM], &body)
+            .expect("well-formed")
+            .resources()
+            .into_iter()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     let (own, same) = (authorize(""), authorize("&Account=123456789012"));
     assert_eq!(own, ["arn:aws:redshift:us-east-1:123456789012:cluster:c"]);
@@ -137,7 +152,7 @@ fn an_encoded_slash_does_not_join_bucket_and_key() {
     let path = |target: &str| read("s3.us-east-1.amazonaws.com", "GET", target, &[], "");
     refused(path("/bucket%2Fkey"), "encoded `/`");
     refused(path("/bucket%2fsub/key"), "encoded `/`");
-    assert_eq!(path("/bucket/a%2Fb").expect("well-formed").resources, ["arn:aws:s3:::bucket/a/b"]);
+    assert_eq!(path("/bucket/a%2Fb").expect("well-formed").resources(), ["arn:aws:s3:::bucket/a/b"]);
 }
 
 #[test]
@@ -155,7 +170,13 @@ fn xml_of_two_readings_is_refused() {
     refused(delete(&format!("<Delete>{object}<s:Object><s:Key>b</s:Key></s:Object></Delete>")), "namespace prefix");
     refused(delete("<Delete><Object><Key>a\u{1}</Key></Object></Delete>"), "control characters");
     refused(delete("<Delete><Object><Key>a&#1;</Key></Object></Delete>"), "control characters");
-    refused(delete(&format!("<Delete>{object}<object><Key>b</Key></object></Delete>")), "no member of");
+    refused(delete(&format!("<Delete>{object}<object><Key>b</Key></object></Delete>")), "not spelt as AWS");
+    // It may be new, or be taken for the member that it nearly is: then something else was judged.
+    refused(dynamo("GetItem", r#"{"TableName":"a","tablename":"b"}"#), "send `TableName`");
+    refused(dynamo("PutItem", r#"{"TableName":"a","Item":{"k":{"s":"1"}}}"#), "send `S`");
+    assert!(dynamo("GetItem", r#"{"TableName":"a","Brandnew":"b"}"#).is_ok());
+    let form = |body: &str| read("sts.us-east-1.amazonaws.com", "POST", "/", &[FORM], body);
+    refused(form("Action=GetAccessKeyInfo&accesskeyid=a"), "send `AccessKeyId`");
     refused(delete("<Delete><Object><Key>a</Key><Other>b</Other></Object></Delete>"), "no member of");
     // The type of a grantee is an attribute with a prefix, and is AWS's own.
     let grant = "<AccessControlPolicy><AccessControlList><Grant><Grantee xmlns:xsi='http://www.w3.org/2001/XMLSchema-instance' \
@@ -171,7 +192,7 @@ fn a_plain_plus_in_a_query_or_a_copy_source_is_refused() {
     refused(read("lambda.us-east-1.amazonaws.com", "GET", "/2015-03-31/functions?Marker=a+b", &[], ""), "%20 or %2B");
     let copy = |source: &str| read(BUCKET, "PUT", "/k", &[("x-amz-copy-source", source)], "");
     refused(copy("/o/a+b"), "%20 or %2B");
-    assert!(copy("/o/a%2Bb").expect("well-formed").resources.contains(&"arn:aws:s3:::o/a+b".to_owned()));
+    assert!(copy("/o/a%2Bb").expect("well-formed").resources().contains(&"arn:aws:s3:::o/a+b"));
 }
 
 #[test]

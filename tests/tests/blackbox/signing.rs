@@ -1,0 +1,4 @@
+//! Every mode of signing, from real signers, to servers that verify: cases 1 to 15, and what is refused among them.
+
+mod chunks;
+mod presigned;
