@@ -347,6 +347,24 @@ mod tests {
         assert!(all().contains("interrupted"));
     }
 
+    #[tokio::test]
+    async fn what_cannot_be_laid_out_is_recorded_all_the_same_and_laid_out_later() {
+        let path = temporary();
+        let session = SessionId::random();
+        let store = Store::open(&path, Durability::Power).expect("opens");
+        let connection = rusqlite::Connection::open(&path).expect("opens");
+        connection.execute_batch("ALTER TABLE exchange RENAME TO away").expect("writes");
+        for n in 0..300 {
+            store.intent(intent(&session, n)).await.expect("written");
+        }
+        store.flush().await;
+        assert_eq!(store.laid_out(), 0);
+        connection.execute_batch("ALTER TABLE away RENAME TO exchange").expect("writes");
+        store.flush().await;
+        assert_eq!(Reader::open(&path).and_then(|r| r.exchanges(session.as_str())).expect("reads").len(), 300);
+        assert_eq!(verify(&connection, store.laid_out()).expect("reads").map(|(links, _)| links), Ok(300));
+    }
+
     #[test]
     fn a_newer_schema_is_refused() {
         let path = temporary();
