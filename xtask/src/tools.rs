@@ -25,6 +25,8 @@ pub enum Tool {
     Clients,
     /// The JavaScript SDK.
     Js,
+    /// The JavaScript SDK's rarer ways to sign.
+    Signing,
     /// The server that verifies signatures.
     Moto,
     /// The certified OIDC provider.
@@ -38,7 +40,8 @@ pub enum Tool {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    const ALL: [Tool; 7] = [Tool::Clients, Tool::Moto, Tool::Js, Tool::Oidc, Tool::Model, Tool::Deny, Tool::Rootfs];
+    const ALL: [Tool; 8] =
+        [Tool::Clients, Tool::Moto, Tool::Js, Tool::Signing, Tool::Oidc, Tool::Model, Tool::Deny, Tool::Rootfs];
     install(if args.tools.is_empty() { &ALL } else { &args.tools })
 }
 
@@ -49,6 +52,7 @@ pub fn install(tools: &[Tool]) -> anyhow::Result<()> {
             Tool::Clients => venv("clients", "the AWS CLI and boto3", "tests/clients/python/requirements.txt")?,
             Tool::Moto => venv("moto", "moto", "tests/servers/moto-requirements.txt")?,
             Tool::Js => npm("js", "the JavaScript SDK", "tests/clients/js")?,
+            Tool::Signing => npm("signing", "the JavaScript SDK's rarer signers", "tests/clients/signing")?,
             Tool::Oidc => npm("oidc", "the OIDC provider", "tests/oidc")?,
             Tool::Model => npm("model", "the service authorization reference", "xtask/src/model")?,
             Tool::Deny => deny()?,
