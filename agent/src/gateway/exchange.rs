@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, Response, Version, header};
+use http::{HeaderMap, Request, Response, Version, header};
 use hyper::body::{Body as _, Incoming};
 
 mod answer;
@@ -378,11 +378,7 @@ impl<'a> Exchange<'a> {
         parts.uri = self.parts.uri.clone();
         parts.version = Version::HTTP_11;
         parts.headers = std::mem::take(&mut self.parts.headers);
-        strip_hop_by_hop(&mut parts.headers);
-        parts.headers.remove(header::EXPECT);
-        parts.headers.remove(header::TRANSFER_ENCODING);
-        // Answers have to be readable: some are masked, and none may carry what was signed with.
-        parts.headers.remove(header::ACCEPT_ENCODING);
+        prepare(&mut parts.headers);
         parts
     }
 
@@ -411,6 +407,15 @@ impl<'a> Exchange<'a> {
                 .with_detail(e)
             })
     }
+}
+
+/// Takes out of a request's headers what is for this hop alone.
+pub fn prepare(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    headers.remove(header::EXPECT);
+    headers.remove(header::TRANSFER_ENCODING);
+    // Answers have to be readable: some are masked, and none may carry what was signed with.
+    headers.remove(header::ACCEPT_ENCODING);
 }
 
 /// A person is asked only for what can then be done; without held credentials the refusal comes at once. A no of the
