@@ -129,7 +129,10 @@ impl Exchange<'_> {
             exe: c.exe.to_string(),
             host: c.endpoint.host.clone(),
             method: self.parts.method.to_string(),
-            target: cut(mask::redact_target(self.parts.uri.path_and_query().map_or("/", PathAndQuery::as_str))),
+            target: cut(mask::redact_target(
+                self.parts.uri.path_and_query().map_or("/", PathAndQuery::as_str),
+                operation.and_then(|o| o.input),
+            )),
             action: operation.map_or_else(|| "unknown:unknown".into(), |o| o.actions().join(" ")),
             operation: operation.map_or_else(|| "unknown".into(), |o| format!("{}:{}", o.service, o.name)),
             resources: operation.map(|o| first(&o.resources())).unwrap_or_default(),
@@ -145,7 +148,7 @@ impl Exchange<'_> {
 
     /// The request's members as JSON, sensitive ones taken out.
     pub(super) fn parameters(&self, operation: &Operation) -> String {
-        bounded(mask::redact_parameters(&operation.parameters))
+        bounded(mask::redact_parameters(&operation.parameters, operation.input))
     }
 }
 
