@@ -1,10 +1,11 @@
 //! The durable, chained account of every session.
 //!
-//! Owns the database. One thread writes: it takes what has queued up, commits once, and answers all who wait. Readers
-//! have connections of their own. Never loses a decided exchange: [`Store::intent`] returns when it is durable, and what
+//! Owns the database. One thread writes: it takes what has queued up, commits its links once, and answers all who wait; the
+//! tables follow the links. Readers have connections of their own. Never loses a decided exchange: [`Store::intent`] returns when it is durable, and what
 //! cannot be written is an error that stops the exchange.
 
 mod chain;
+mod layout;
 mod line;
 mod queue;
 mod read;
@@ -212,6 +213,7 @@ mod tests {
         }
         store.event(SystemTime::now(), Event { session: Some(session.to_string()), ..Event::default() });
         store.end_session(session.clone(), "ended", SystemTime::now()).await.expect("written");
+        store.flush().await;
         let reader = Reader::open(&path).expect("opens");
         let exchanges = reader.exchanges(session.as_str()).expect("reads");
         assert_eq!(exchanges.len(), 300);
@@ -220,7 +222,7 @@ mod tests {
         let summary = reader.session(session.as_str()).expect("reads").expect("is there");
         assert_eq!((summary.state.as_str(), summary.exchanges, summary.command.len()), ("ended", 300, 2));
         assert_eq!(reader.events(&EventFilter { limit: 10, ..EventFilter::default() }).expect("reads").len(), 1);
-        let (links, _) = reader.verify().expect("reads").expect("intact");
+        let (links, _) = reader.verify(store.laid_out()).expect("reads").expect("intact");
         assert_eq!(links, 300 * 2 + 3);
     }
 
@@ -278,12 +280,12 @@ mod tests {
             store.open_session(row(&other)).await.expect("written");
             store.flush().await;
             let connection = rusqlite::Connection::open(&path).expect("opens");
-            assert_eq!(verify(&connection).expect("reads").map(|(links, _)| links), Ok(7));
+            assert_eq!(verify(&connection, store.laid_out()).expect("reads").map(|(links, _)| links), Ok(7));
             connection.execute_batch(&tamper).expect(&tamper);
             // A column that cannot be NULL has been left as it was.
             if connection.changes() > 0 {
                 tampered += 1;
-                assert!(verify(&connection).expect("reads").is_err(), "{tamper}");
+                assert!(verify(&connection, store.laid_out()).expect("reads").is_err(), "{tamper}");
             }
         }
         assert!(tampered > 60, "{tampered}");
@@ -322,6 +324,6 @@ mod tests {
         assert!(again.is_err());
         fine.expect("written");
         let reader = Reader::open(&path).expect("opens");
-        assert!(reader.verify().expect("reads").is_ok());
+        assert!(reader.verify(store.laid_out()).expect("reads").is_ok());
     }
 }

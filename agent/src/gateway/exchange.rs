@@ -33,7 +33,7 @@ use crate::aws::error::ErrorKind;
 use crate::aws::operation::{self, BodyNeed, Operation, Protocol, Route};
 use crate::aws::sigv4::{self, Claim, Payload};
 use crate::config::Mode;
-use crate::credential::{Held, Placeholder};
+use crate::credential::{Client, Derived, Held, Placeholder};
 use crate::identity::Principal;
 use crate::journal::Kind;
 use crate::policy::{Decision, Effect, ProcessFacts, Question, SessionFacts};
@@ -69,6 +69,7 @@ struct Exchange<'a> {
     operation: Option<Arc<Operation>>,
     /// Account of the held credentials, where it is known.
     account: Option<String>,
+    signer: Signer,
     recorded: Option<ExchangeId>,
     passage: Arc<Passage>,
     /// For the body and what was read in it, both of which live as long as this.
@@ -89,6 +90,7 @@ impl<'a> Exchange<'a> {
             protocol: None,
             operation: None,
             account: None,
+            signer: Signer::Nobody,
             recorded: None,
             passage: Arc::new(Passage { life: connection.life.clone(), ..Passage::default() }),
             share: Share::default(),
@@ -106,6 +108,7 @@ impl<'a> Exchange<'a> {
         let payload = self.authenticate(&claim, &body)?;
         let held = self.held(&claim).await;
         self.account = held.as_ref().ok().and_then(|h| h.account.clone());
+        self.signer = Signer::Held(self.placeholder(&claim)?.1.behind.clone());
         let operation = self.understand(route, &body)?;
         let decision = self.decide(&operation)?;
         let held = worth_asking(decision.effect, held)?;
@@ -127,7 +130,15 @@ impl<'a> Exchange<'a> {
 
     /// The signature that the request carries; `None`: none.
     fn claim(&self) -> Result<Option<Claim>, Refusal> {
-        sigv4::claim(&self.parts).map_err(|e| refusal::of_signature(&e))
+        match sigv4::claim(&self.parts) {
+            // SSO's token in a header of its own: its operations need no signature, all others do.
+            Err(sigv4::SigError::Unsupported { mode: sigv4::Mode::Bearer })
+                if !self.parts.headers.contains_key(header::AUTHORIZATION) =>
+            {
+                Ok(None)
+            }
+            claim => claim.map_err(|e| refusal::of_signature(&e)),
+        }
     }
 
     /// Host, scope, method, path, query, headers → candidates for the operation.
@@ -240,7 +251,9 @@ impl<'a> Exchange<'a> {
 
     async fn held_of_binding(&self) -> Result<Arc<Held>, Refusal> {
         let brokers = self.connection.core.brokers.load_full();
-        brokers.held(&self.principal).await.map_err(|e| {
+        let session = &self.connection.session;
+        let client = Client { session: &session.id, session_name: &session.name, principal: self.principal.clone() };
+        brokers.held(&client).await.map_err(|e| {
             Refusal::new(
                 ErrorKind::AccessDenied,
                 "there are no credentials for this session's principal; ask whoever runs Tollgate here",
@@ -281,6 +294,7 @@ impl<'a> Exchange<'a> {
             operation,
             session: SessionFacts { id: c.session.id.as_str(), name: &c.session.name },
             process: ProcessFacts { exe: &c.exe, pid: c.flow.pid, uid: c.flow.uid },
+            credential: handout::facts(&self.signer, self.account.as_deref()),
             endpoint: &c.endpoint.host,
         }))
     }
@@ -424,6 +438,14 @@ fn worth_asking<T>(effect: Effect, held: Result<T, Refusal>) -> Result<Result<T,
         Effect::Hold => held.map(Ok),
         Effect::Allow | Effect::Deny => Ok(held),
     }
+}
+
+/// Whose credentials a request is signed with.
+enum Signer {
+    /// It goes unsigned.
+    Nobody,
+    /// The binding's, or those behind the placeholder that it came with.
+    Held(Option<Arc<Derived>>),
 }
 
 /// A request body after the reading stage.

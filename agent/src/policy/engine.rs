@@ -351,6 +351,10 @@ fn context(question: &Question<'_>, usage: &Usage) -> Context {
         "operation" => operation.name.as_str().into(),
         "region" => operation.region.as_str().into(),
         "service" => operation.service.as_str().into(),
+        "credential" => {
+            let c = &question.credential;
+            Value::record([("kind", c.kind), ("account", c.account), ("arn", c.arn), ("operation", c.operation)], None)
+        }
         "session" => Value::record([("id", session.id), ("name", session.name)], None),
         "process" => Value::record(
             [

@@ -45,6 +45,7 @@ fn alice() -> Principal {
         groups: vec!["readers".into()],
         claims: BTreeMap::from([("team".into(), json!("red")), ("realm".into(), json!({"roles": ["ops", "dev"]}))]),
         expires: None,
+        token: None,
     }
 }
 
@@ -71,6 +72,12 @@ pub(super) fn ask(set: &PolicySet, principal: &Principal, operation: &Operation)
         operation,
         session: SessionFacts { id: "s-0123456789abcdef", name: "nightly" },
         process: ProcessFacts { exe: "/usr/bin/aws", pid: 42, uid: 1000 },
+        credential: CredentialFacts {
+            kind: "derived",
+            account: "111122223333",
+            arn: "arn:aws:sts::111122223333:assumed-role/deploy/run",
+            operation: "sts:AssumeRole",
+        },
         endpoint: "s3.eu-central-1.amazonaws.com",
     })
 }
@@ -561,4 +568,18 @@ fn the_shipped_policies_do_what_they_say() {
     assert_eq!((held.effect, held.obligations.approval.as_deref()), (Effect::Hold, Some("security")));
     let looked = ask(&policies, &operator, &operation(&["ec2:DescribeInstances"], &["*"]));
     assert_eq!(looked.effect, Effect::Allow);
+}
+
+#[test]
+fn credentials_are_in_the_context() {
+    for (condition, expected) in [
+        (r#"context.credential.kind == "derived""#, Effect::Allow),
+        (r#"context.credential.kind == "binding""#, Effect::Deny),
+        (r#"context.credential.account == "111122223333""#, Effect::Allow),
+        (r#"context.credential.arn like "*:assumed-role/deploy/*""#, Effect::Allow),
+        (r#"context.credential.operation == "sts:AssumeRole""#, Effect::Allow),
+    ] {
+        let text = format!("permit (principal, action, resource) when {{ {condition} }};");
+        assert_eq!(effect(&text), expected, "{condition}");
+    }
 }

@@ -20,7 +20,7 @@ with open(os.path.join(os.path.dirname(OVERRIDES), "credentials.toml"), "rb") as
     listed = tomllib.load(f)
 HANDED_OUT = {
     (service, op)
-    for part in [listed["placeholder"], listed["here"], listed["token"], *listed["denied"]]
+    for part in [listed["placeholder"], listed["here"], *listed["denied"]]
     for service, ops in part.items()
     if service != "reason"
     for op in ops
