@@ -68,6 +68,8 @@ struct Exchange<'a> {
     /// Known from the stage that found them on, for the answer and the record of a refusal.
     protocol: Option<Protocol>,
     operation: Option<Arc<Operation>>,
+    /// The body of a request that was not understood.
+    unread: Bytes,
     /// Account of the held credentials, where it is known.
     account: Option<String>,
     signer: Signer,
@@ -90,6 +92,7 @@ impl<'a> Exchange<'a> {
             request_id: OnceLock::new(),
             protocol: None,
             operation: None,
+            unread: Bytes::new(),
             account: None,
             signer: Signer::Nobody,
             recorded: None,
@@ -153,7 +156,8 @@ impl<'a> Exchange<'a> {
             region: claim.region_at(endpoint.region.as_deref()),
             service: &claim.service,
         });
-        let route = operation::route(endpoint, scope, &self.parts).map_err(|e| Refusal::malformed(e.to_string()))?;
+        let route =
+            operation::route(endpoint, scope, &self.parts).map_err(|e| Refusal::not_understood(e.to_string()))?;
         self.protocol = Some(route.protocol());
         Ok(route)
     }
@@ -278,9 +282,14 @@ impl<'a> Exchange<'a> {
             Read::Whole(bytes) => Some(bytes.as_ref()),
             Read::Stream(_) => None,
         };
-        let operation = route
-            .finish(self.parts.uri.query().unwrap_or_default(), bytes, self.account.as_deref())
-            .map_err(|e| Refusal::malformed(e.to_string()))?;
+        let found = route.finish(self.parts.uri.query().unwrap_or_default(), bytes, self.account.as_deref());
+        if found.as_ref().map_or(true, |o| o.name == "unknown")
+            && let Read::Whole(bytes) = body
+        {
+            // What could not be read as parameters is recorded as it came.
+            self.unread = bytes.clone();
+        }
+        let operation = found.map_err(|e| Refusal::not_understood(e.to_string()))?;
         let operation = Arc::new(operation);
         self.operation = Some(operation.clone());
         Ok(operation)
