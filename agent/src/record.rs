@@ -305,6 +305,66 @@ mod tests {
         assert!(store.intent(intent(&session, 2)).await.expect("written") > ExchangeId(1));
     }
 
+    #[tokio::test]
+    async fn what_was_not_laid_out_is_at_the_next_start() {
+        let path = temporary();
+        let session = SessionId::random();
+        let store = Store::open(&path, Durability::Process).expect("opens");
+        store.open_session(row(&session)).await.expect("written");
+        for n in 0..3 {
+            let odd = Intent {
+                parameters: r#"{"a":"\"é\n"}"#.into(),
+                policies: vec!["p".into(), "q".into()],
+                ..intent(&session, n)
+            };
+            let id = store.intent(odd).await.expect("written");
+            store.outcome(id, Outcome { status: 0, error: Some("e".into()), ..outcome() });
+        }
+        store.intent(intent(&session, 4)).await.expect("written");
+        store.event(SystemTime::now(), Event { session: Some(session.to_string()), ..Event::default() });
+        store.flush().await;
+        let connection = rusqlite::Connection::open(&path).expect("opens");
+        let all = || {
+            let reader = Reader::open(&path).expect("opens");
+            let events = EventFilter { limit: 10, ..EventFilter::default() };
+            format!("{:#?} {:#?}", reader.exchanges(session.as_str()), reader.events(&events))
+        };
+        let before = all();
+        assert_eq!(store.laid_out(), 9);
+        drop(store);
+        // As a death leaves it that came before the second outcome's row, and what was written after it.
+        let death = "DELETE FROM exchange WHERE id > 2; DELETE FROM event; UPDATE laid_out SET seq = 4;
+             UPDATE exchange SET status = NULL, bytes_sent = NULL, bytes_received = NULL, ended = NULL, error = NULL
+             WHERE id = 2;";
+        connection.execute_batch(death).expect("writes");
+        assert_ne!(all(), before);
+        assert_eq!(verify(&connection, 4).expect("reads").map(|(links, _)| links), Ok(9), "they may be on their way");
+        assert!(verify(&connection, 5).expect("reads").is_err(), "they may not");
+        let store = Store::open(&path, Durability::Process).expect("opens");
+        assert_eq!(all(), before, "laid out before anybody can ask");
+        store.flush().await;
+        assert_eq!(verify(&connection, store.laid_out()).expect("reads").map(|(links, _)| links), Ok(10));
+        assert!(all().contains("interrupted"));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_laid_out_is_recorded_all_the_same_and_laid_out_later() {
+        let path = temporary();
+        let session = SessionId::random();
+        let store = Store::open(&path, Durability::Power).expect("opens");
+        let connection = rusqlite::Connection::open(&path).expect("opens");
+        connection.execute_batch("ALTER TABLE exchange RENAME TO away").expect("writes");
+        for n in 0..300 {
+            store.intent(intent(&session, n)).await.expect("written");
+        }
+        store.flush().await;
+        assert_eq!(store.laid_out(), 0);
+        connection.execute_batch("ALTER TABLE away RENAME TO exchange").expect("writes");
+        store.flush().await;
+        assert_eq!(Reader::open(&path).and_then(|r| r.exchanges(session.as_str())).expect("reads").len(), 300);
+        assert_eq!(verify(&connection, store.laid_out()).expect("reads").map(|(links, _)| links), Ok(300));
+    }
+
     #[test]
     fn a_newer_schema_is_refused() {
         let path = temporary();

@@ -39,6 +39,8 @@ pub const MAX_SKEW: Duration = Duration::from_secs(12 * 3600);
 
 const TERMINATOR: &str = "aws4_request";
 
+/// HTTP/2's name of the host.
+const AUTHORITY: &str = ":authority";
 const X_AMZ_CONTENT_SHA256: &str = "x-amz-content-sha256";
 const X_AMZ_DATE: &str = "x-amz-date";
 const X_AMZ_SECURITY_TOKEN: &str = "x-amz-security-token";

@@ -4,6 +4,7 @@
 
 mod endpoint;
 mod identify;
+mod sign;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -17,11 +18,14 @@ enum Verb {
     Identify(identify::Args),
     /// Say what a host name stands for: partition, service, region, signing name.
     Endpoint(endpoint::Args),
+    /// Sign requests as the daemon would, and say what was signed.
+    Sign(sign::Args),
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     match args.verb {
         Verb::Identify(args) => identify::run(&args),
         Verb::Endpoint(args) => endpoint::run(&args),
+        Verb::Sign(args) => sign::run(args),
     }
 }

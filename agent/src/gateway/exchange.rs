@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, Response, Version, header};
+use http::{HeaderMap, Request, Response, Version, header};
 use hyper::body::{Body as _, Incoming};
 
 mod answer;
@@ -68,6 +68,8 @@ struct Exchange<'a> {
     /// Known from the stage that found them on, for the answer and the record of a refusal.
     protocol: Option<Protocol>,
     operation: Option<Arc<Operation>>,
+    /// The body of a request that was not understood.
+    unread: Bytes,
     /// Account of the held credentials, where it is known.
     account: Option<String>,
     signer: Signer,
@@ -90,6 +92,7 @@ impl<'a> Exchange<'a> {
             request_id: OnceLock::new(),
             protocol: None,
             operation: None,
+            unread: Bytes::new(),
             account: None,
             signer: Signer::Nobody,
             recorded: None,
@@ -153,7 +156,8 @@ impl<'a> Exchange<'a> {
             region: claim.region_at(endpoint.region.as_deref()),
             service: &claim.service,
         });
-        let route = operation::route(endpoint, scope, &self.parts).map_err(|e| Refusal::malformed(e.to_string()))?;
+        let route =
+            operation::route(endpoint, scope, &self.parts).map_err(|e| Refusal::not_understood(e.to_string()))?;
         self.protocol = Some(route.protocol());
         Ok(route)
     }
@@ -278,9 +282,14 @@ impl<'a> Exchange<'a> {
             Read::Whole(bytes) => Some(bytes.as_ref()),
             Read::Stream(_) => None,
         };
-        let operation = route
-            .finish(self.parts.uri.query().unwrap_or_default(), bytes, self.account.as_deref())
-            .map_err(|e| Refusal::malformed(e.to_string()))?;
+        let found = route.finish(self.parts.uri.query().unwrap_or_default(), bytes, self.account.as_deref());
+        if found.as_ref().map_or(true, |o| o.name == "unknown")
+            && let Read::Whole(bytes) = body
+        {
+            // What could not be read as parameters is recorded as it came.
+            self.unread = bytes.clone();
+        }
+        let operation = found.map_err(|e| Refusal::not_understood(e.to_string()))?;
         let operation = Arc::new(operation);
         self.operation = Some(operation.clone());
         Ok(operation)
@@ -378,11 +387,7 @@ impl<'a> Exchange<'a> {
         parts.uri = self.parts.uri.clone();
         parts.version = Version::HTTP_11;
         parts.headers = std::mem::take(&mut self.parts.headers);
-        strip_hop_by_hop(&mut parts.headers);
-        parts.headers.remove(header::EXPECT);
-        parts.headers.remove(header::TRANSFER_ENCODING);
-        // Answers have to be readable: some are masked, and none may carry what was signed with.
-        parts.headers.remove(header::ACCEPT_ENCODING);
+        prepare(&mut parts.headers);
         parts
     }
 
@@ -411,6 +416,15 @@ impl<'a> Exchange<'a> {
                 .with_detail(e)
             })
     }
+}
+
+/// Takes out of a request's headers what is for this hop alone.
+pub fn prepare(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    headers.remove(header::EXPECT);
+    headers.remove(header::TRANSFER_ENCODING);
+    // Answers have to be readable: some are masked, and none may carry what was signed with.
+    headers.remove(header::ACCEPT_ENCODING);
 }
 
 /// A person is asked only for what can then be done; without held credentials the refusal comes at once. A no of the

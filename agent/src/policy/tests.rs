@@ -119,6 +119,31 @@ fn nothing_is_permitted_by_default() {
 }
 
 #[test]
+fn what_was_permitted_once_is_so_again_for_the_same_question_only() {
+    let alone = set("@id(\"reds\") permit(principal, action == AWS::Action::\"s3:GetObject\", resource) when
+         { principal.hasTag(\"team\") && principal.getTag(\"team\").contains(\"red\") && resource.arn like \"*demo/a/*\" };");
+    let get =
+        |who: &Principal, object: &str| ask(&alone, who, &operation(&["s3:GetObject"], &[object])).policies.join(" ");
+    let blue = Principal { claims: BTreeMap::from([("team".into(), json!("blue"))]), ..alice() };
+    let alice = alice();
+    for n in 0..300 {
+        assert_eq!(get(&alice, OBJECT), "reds");
+        assert_eq!(get(&blue, OBJECT), "");
+        assert_eq!(get(&alice, "arn:aws:s3:::demo/b"), "");
+        // More than are kept.
+        assert_eq!(get(&alice, &format!("arn:aws:s3:::demo/a/{n}")), "reds");
+    }
+    // What the context says may be another the next time.
+    let small = set("permit(principal, action, resource) when
+         { context.parameters has MaxCount && context.parameters.MaxCount < 2 };");
+    for (count, expected) in [(1, Effect::Allow), (2, Effect::Deny), (1, Effect::Allow)] {
+        let mut asked = operation(&["ec2:RunInstances"], &["*"]);
+        asked.parameters.insert("MaxCount".into(), json!(count));
+        assert_eq!(ask(&small, &alice, &asked).effect, expected, "{count}");
+    }
+}
+
+#[test]
 fn scopes_match_what_they_name() {
     for (scope, expected) in [
         ("principal, action, resource", true),

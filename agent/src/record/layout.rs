@@ -18,10 +18,15 @@ use crate::journal::Event;
 
 /// So many rows are laid out at once. With more, those who wait for the writer meanwhile would feel it.
 const ENOUGH: usize = 128;
+/// Or rows of so many bytes: those of an agent that says much must not fill the memory.
+const LARGE: usize = 1 << 20;
 /// How long a row may be owed.
 const LONGEST: Duration = Duration::from_millis(100);
-/// Rows that may be owed where they cannot be laid out: then nothing more is written.
+/// How long nothing is tried again by itself after it has failed.
+const RETRY: Duration = Duration::from_secs(5);
+/// Rows, and bytes, that may be owed where they cannot be laid out: then nothing more is written.
 const MOST: usize = 1 << 14;
+const LARGEST: usize = 16 << 20;
 
 /// What the tables owe to the chain, oldest first.
 #[derive(Debug, Default)]
@@ -30,12 +35,18 @@ pub(super) struct Owed {
     /// Of exchanges that have a row already.
     outcomes: Vec<(ExchangeId, Outcome)>,
     events: Vec<(i64, SystemTime, Box<Event>)>,
+    /// Of the texts that may be long.
+    bytes: usize,
     since: Option<Instant>,
+    /// When it could not be paid last.
+    failed: Option<Instant>,
 }
 
 impl Owed {
     pub(super) fn intent(&mut self, id: ExchangeId, intent: Box<Intent>) {
         self.begin();
+        self.bytes += intent.parameters.len() + intent.target.len() + intent.reason.len();
+        self.bytes += intent.resources.iter().map(String::len).sum::<usize>();
         self.exchanges.push((id, intent, None));
     }
 
@@ -61,18 +72,20 @@ impl Owed {
         self.exchanges.len() + self.outcomes.len() + self.events.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.since.is_none()
+    /// Whether there is anything to lay out, and no reason to put it off.
+    pub(super) fn is_payable(&self) -> bool {
+        self.since.is_some() && self.failed.is_none_or(|at| at.elapsed() >= RETRY)
     }
 
-    /// Whether it is time to lay out.
+    /// Whether it is time to.
     pub(super) fn is_due(&self) -> bool {
-        self.rows() >= ENOUGH || self.since.is_some_and(|since| since.elapsed() >= LONGEST)
+        let (many, late) = (self.rows() >= ENOUGH || self.bytes >= LARGE, |since: Instant| since.elapsed() >= LONGEST);
+        self.is_payable() && (many || self.since.is_some_and(late))
     }
 
     /// Whether it is more than may be.
     pub(super) fn is_too_much(&self) -> bool {
-        self.rows() >= MOST
+        self.rows() >= MOST || self.bytes >= LARGEST
     }
 }
 
@@ -115,9 +128,11 @@ impl<'c> Layout<'c> {
 
     /// Lays out all that is owed, which the links up to `head` say. What fails stays owed.
     pub(super) fn pay(&mut self, owed: &mut Owed, head: i64) -> rusqlite::Result<()> {
-        if owed.is_empty() {
+        if owed.since.is_none() {
             return Ok(());
         }
+        // Until it has been done.
+        owed.failed = Some(Instant::now());
         // Nothing is lost with it, so the next sync to disk is soon enough.
         self.lax = true;
         self.connection.execute_batch("PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE")?;
@@ -131,7 +146,7 @@ impl<'c> Layout<'c> {
         owed.exchanges.clear();
         owed.outcomes.clear();
         owed.events.clear();
-        owed.since = None;
+        (owed.bytes, owed.since, owed.failed) = (0, None, None);
         Ok(())
     }
 

@@ -229,7 +229,7 @@ impl<'c> Writer<'c> {
 
     fn run(&mut self, queue: &Queue<Write>) {
         let (mut batch, mut flushes) = (Vec::new(), Vec::new());
-        while queue.take(&mut batch, !self.owed.is_empty()) {
+        while queue.take(&mut batch, self.owed.is_payable()) {
             let idle = batch.is_empty();
             match self.commit(&batch) {
                 Ok(()) => batch.drain(..).for_each(|w| self.settle(w, &mut flushes)),
@@ -243,7 +243,7 @@ impl<'c> Writer<'c> {
                 }
                 Err(e) => batch.drain(..).for_each(|w| answer(w, Err(e.clone()))),
             }
-            if idle || !flushes.is_empty() || self.owed.is_due() {
+            if !flushes.is_empty() || self.owed.is_due() || (idle && self.owed.is_payable()) {
                 let result = self.lay_out();
                 for flush in flushes.drain(..) {
                     answer(flush, result.clone());

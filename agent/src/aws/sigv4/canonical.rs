@@ -197,7 +197,9 @@ fn encode(out: &mut Vec<u8>, bytes: impl Iterator<Item = u8>, keep: &[u8]) {
 /// `name:value,value` with outer spaces gone and inner ones collapsed; bytes beyond ASCII stay.
 fn write_header(out: &mut Vec<u8>, name: &str, headers: &HeaderMap) {
     out.extend_from_slice(name.as_bytes());
-    for (n, value) in headers.get_all(name).iter().enumerate() {
+    // Clients that speak HTTP/2 may sign the host under its name there.
+    let there = if name == super::AUTHORITY { "host" } else { name };
+    for (n, value) in headers.get_all(there).iter().enumerate() {
         out.push(if n == 0 { b':' } else { b',' });
         let blank = |b: &u8| matches!(b, b' ' | b'\t');
         for (n, word) in value.as_bytes().split(blank).filter(|w| !w.is_empty()).enumerate() {

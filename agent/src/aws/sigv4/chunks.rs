@@ -221,7 +221,7 @@ impl Chunks {
         head.extend_from_slice(&self.chunk.head);
         // SigV4A: what fits the agent's chain is how ours goes on.
         self.ours.padded = self.theirs.padded;
-        let ours = self.ours.sign(Kind::Payload, &digests, self.chunk.written.len())?;
+        let ours = self.ours.sign(Kind::Payload, &digests, &self.chunk.written)?;
         head.extend_from_slice(ours.as_bytes());
         head.extend_from_slice(b"\r\n");
         if self.chunk.data.is_empty() && self.chunk.small.is_empty() {
@@ -272,7 +272,7 @@ impl Chunks {
             return Err(PieceError::Mismatch("the trailer".into()));
         }
         self.ours.padded = self.theirs.padded;
-        let ours = self.ours.sign(Kind::Trailer, &[&digest], value.len())?;
+        let ours = self.ours.sign(Kind::Trailer, &[&digest], value)?;
         let at = line.len() - line.trim_ascii_end().len();
         self.waiting.extend_from_slice(&line[..line.len() - at - value.len()]);
         self.waiting.extend_from_slice(ours.as_bytes());

@@ -12,7 +12,7 @@ use http::HeaderMap;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
 
-use super::{Algorithm, ChunkTerms, Mode, Payload, SigError, Stamp, TERMINATOR, TokenKind};
+use super::{AUTHORITY, Algorithm, ChunkTerms, Mode, Payload, SigError, Stamp, TERMINATOR, TokenKind};
 use crate::credential::Secret;
 
 pub(super) use presigned::is_member;
@@ -196,8 +196,9 @@ fn check_signed_headers(list: &str, headers: &HeaderMap) -> Result<(), SigError>
             ));
         }
         last = name;
-        host |= name == "host";
-        if !headers.contains_key(name) {
+        let is_host = name == "host" || name == AUTHORITY;
+        host |= is_host;
+        if !headers.contains_key(if is_host { "host" } else { name }) {
             return Err(SigError::malformed(format!(
                 "the signed header `{}` is missing from the request",
                 abridged(name)

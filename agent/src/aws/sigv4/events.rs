@@ -88,7 +88,7 @@ impl Events {
         let date = DateTime::from_secs(ours.unix());
         self.ours.set_stamp(ours);
         let signed = digest(date).ok_or(PieceError::Unsignable("this host's clock is out of range"))?;
-        let ours = self.ours.sign(Kind::Payload, &[&signed, &payload], 64)?;
+        let ours = self.ours.sign(Kind::Payload, &[&signed, &payload], "")?;
         let signature = hex::decode(ours).map_err(|_| PieceError::Unsignable("the signature is not hex"))?;
         let headers = message.headers().iter().map(|h| match h.name().as_str() {
             DATE => Header::new(DATE, HeaderValue::Timestamp(date)),

@@ -7,12 +7,14 @@ use std::io::{self, BufRead, Write};
 use anyhow::bail;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use http::request::Parts;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::aws::Endpoint;
 use crate::aws::endpoint::{HostClass, resolve};
 use crate::aws::operation::{self, AccessLevel, BodyNeed, Operation, Protocol, Scope};
-use crate::aws::sigv4;
+use crate::aws::sigv4::{self, Claim};
 use crate::gateway;
 
 /// Reads requests from standard input, one a line, and prints a line for each.
@@ -39,7 +41,12 @@ struct Line {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let wrong = identify_all(io::stdin().lock(), io::stdout().lock(), args.account.as_deref())?;
+    each_line(|line| identify(line, args.account.as_deref()))
+}
+
+/// Answers every line of standard input; an error if there was one that is no request.
+pub(super) fn each_line(answer: impl Fn(&[u8]) -> anyhow::Result<Value>) -> anyhow::Result<()> {
+    let wrong = answer_all(io::stdin().lock(), io::stdout().lock(), answer)?;
     if wrong > 0 {
         bail!("{wrong} line(s) of the input are no requests; each has a line with `error` in the output");
     }
@@ -47,14 +54,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// Answers every line; gives the number of those that are no requests.
-fn identify_all(input: impl BufRead, mut output: impl Write, account: Option<&str>) -> io::Result<usize> {
+pub(super) fn answer_all(
+    input: impl BufRead,
+    mut output: impl Write,
+    answer: impl Fn(&[u8]) -> anyhow::Result<Value>,
+) -> io::Result<usize> {
     let mut wrong = 0;
     for (line, n) in input.split(b'\n').zip(1usize..) {
         let line = line?;
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let answer = identify(&line, account).unwrap_or_else(|e| {
+        let answer = answer(&line).unwrap_or_else(|e| {
             wrong += 1;
             json!({"line": n, "error": format!("{e:#}")})
         });
@@ -65,31 +76,61 @@ fn identify_all(input: impl BufRead, mut output: impl Write, account: Option<&st
     Ok(wrong)
 }
 
+/// A request as a line has it.
+pub(super) struct Asked {
+    pub parts: Parts,
+    pub host: String,
+    pub body: Vec<u8>,
+}
+
+impl Asked {
+    pub(super) fn read(line: &[u8]) -> anyhow::Result<Self> {
+        let line: Line = serde_json::from_slice(line).map_err(|e| anyhow::anyhow!("not a request as JSON: {e}"))?;
+        let body = STANDARD.decode(&line.body).map_err(|e| anyhow::anyhow!("`body` is not base64: {e}"))?;
+        let uri: http::Uri = line.url.parse().map_err(|e| anyhow::anyhow!("`url` is not a URL: {e}"))?;
+        let Some(host) = uri.host() else { bail!("`url` has no host; write it whole, with `https://`") };
+        let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let mut request = http::Request::builder().method(line.method.as_str()).uri(target);
+        for (name, value) in &line.headers {
+            request = request.header(name.as_str(), value.as_bytes());
+        }
+        if !line.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+            request = request.header("host", host);
+        }
+        let (parts, ()) = request.body(()).map_err(|e| anyhow::anyhow!("method or headers: {e}"))?.into_parts();
+        Ok(Self { parts, host: host.to_owned(), body })
+    }
+
+    /// The claim and the operation, as the data path finds them. `Err`: it would refuse the request unjudged.
+    pub(super) fn understood(
+        &mut self,
+        endpoint: &Endpoint,
+        account: Option<&str>,
+    ) -> Result<(Option<Claim>, Operation), String> {
+        let parts = &mut self.parts;
+        gateway::check_form(parts, &endpoint.host)?;
+        let claim = sigv4::claim(parts).map_err(|e| e.to_string())?;
+        if let Some(claim) = &claim {
+            sigv4::hoist(parts, claim).map_err(|e| e.to_string())?;
+        }
+        let scope =
+            claim.as_ref().map(|c| Scope { region: c.region_at(endpoint.region.as_deref()), service: &c.service });
+        let route = operation::route(endpoint, scope, parts).map_err(|e| e.to_string())?;
+        let body = (route.body_needed() == BodyNeed::Read).then_some(self.body.as_slice());
+        let operation =
+            route.finish(parts.uri.query().unwrap_or_default(), body, account).map_err(|e| e.to_string())?;
+        Ok((claim, operation))
+    }
+}
+
 /// What one request is. `Err`: it is none.
 fn identify(line: &[u8], account: Option<&str>) -> anyhow::Result<Value> {
-    let line: Line = serde_json::from_slice(line).map_err(|e| anyhow::anyhow!("not a request as JSON: {e}"))?;
-    let body = STANDARD.decode(&line.body).map_err(|e| anyhow::anyhow!("`body` is not base64: {e}"))?;
-    let uri: http::Uri = line.url.parse().map_err(|e| anyhow::anyhow!("`url` is not a URL: {e}"))?;
-    let Some(host) = uri.host() else { bail!("`url` has no host; write it whole, with `https://`") };
-    let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let mut request = http::Request::builder().method(line.method.as_str()).uri(target);
-    for (name, value) in &line.headers {
-        request = request.header(name.as_str(), value.as_bytes());
-    }
-    if !line.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-        request = request.header("host", host);
-    }
-    let (mut parts, ()) = request.body(()).map_err(|e| anyhow::anyhow!("method or headers: {e}"))?.into_parts();
+    let mut asked = Asked::read(line)?;
     let unknown = |reason: String| Ok(json!({"service": "unknown", "operation": "unknown", "reason": reason}));
-    let Some(endpoint) = resolve(host) else { return unknown(format!("`{host}` is not under one of AWS's domains")) };
-    let found = (|| {
-        gateway::check_form(&mut parts, &endpoint.host)?;
-        let claim = sigv4::claim(&parts).map_err(|e| e.to_string())?;
-        let scope = claim.as_ref().map(|c| Scope { region: &c.region, service: &c.service });
-        let route = operation::route(&endpoint, scope, &parts).map_err(|e| e.to_string())?;
-        let body = (route.body_needed() == BodyNeed::Read).then_some(body.as_slice());
-        route.finish(parts.uri.query().unwrap_or_default(), body, account).map_err(|e| e.to_string())
-    })();
+    let Some(endpoint) = resolve(&asked.host) else {
+        return unknown(format!("`{}` is not under one of AWS's domains", asked.host));
+    };
+    let found = asked.understood(&endpoint, account).map(|(_, operation)| operation);
     let operation = match found {
         Ok(operation) => operation,
         // The data path refuses it unjudged.
@@ -161,7 +202,7 @@ mod tests {
 
     fn answers(input: &str) -> (usize, Vec<Value>) {
         let mut out = Vec::new();
-        let wrong = identify_all(input.as_bytes(), &mut out, Some("123456789012")).expect("a buffer");
+        let wrong = answer_all(input.as_bytes(), &mut out, |l| identify(l, Some("123456789012"))).expect("a buffer");
         let lines = String::from_utf8(out).expect("text");
         (wrong, lines.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect())
     }
