@@ -32,7 +32,8 @@ def signer(request, body):
     fields = dict(part.strip().split("=", 1) for part in authorization.split(" ", 1)[1].split(","))
     key, _, region, service, _ = fields["Credential"].split("/")
     secret, token = KEYS.get(key, (None, None))
-    if secret is None or request.headers.get("x-amz-security-token") != token:
+    carrier = "x-amz-s3session-token" if service == "s3express" and key == ID else "x-amz-security-token"
+    if secret is None or request.headers.get(carrier) != token:
         return None
     wanted = fields["SignedHeaders"].split(";")
     headers = {name: request.headers[name] for name in wanted}
@@ -97,6 +98,8 @@ class Endpoint(BaseHTTPRequestHandler):
                 "<Arn>arn:aws:sts::999988887777:assumed-role/saml/bob</Arn><AssumedRoleId>AROA:bob</AssumedRoleId></AssumedRoleUser>"
                 "</AssumeRoleWithSAMLResult></AssumeRoleWithSAMLResponse>"
             ), False
+        if ".s3express-" in host and self.path.startswith("/of-the-session") and key == ID:
+            return 200, "text/plain", "read as the session", False
         if ".s3express-" in host:
             if key != HELD_ID or "session" not in self.path:
                 return 403, "application/xml", "<Error><Code>AccessDenied</Code><Message>no</Message></Error>", False

@@ -219,8 +219,32 @@ fn what_makes_keys_for_good_is_denied_and_says_why() {
     let text = agent.run(&["aws", "iam", "create-access-key", "--user-name", "held"]).failed();
     assert!(text.contains("(AccessDenied)") && text.contains("would outlive the session"), "{text}");
     let text = agent.run(&["aws", "ecr-public", "get-authorization-token"]).failed();
-    assert!(text.contains("(AccessDeniedException)") && text.contains("outside of AWS's signatures"), "{text}");
-    agent.timeline().event("blocked", "outside of AWS's signatures");
+    assert!(text.contains("(AccessDeniedException)") && text.contains("registries take it by a protocol"), "{text}");
+    agent.timeline().event("blocked", "registries take it by a protocol");
+}
+
+/// `aws eks get-token` signs offline: what it makes names a placeholder, which AWS does not know. Inside, it says who the
+/// session is.
+#[test]
+fn a_token_for_a_cluster_is_worth_something_through_tollgate_alone() {
+    let host = host();
+    let agent = host.agent("cluster");
+    let seen = agent.probe(
+        r#"
+import base64, urllib.parse
+made = json.loads(subprocess.run(["aws", "--region", "us-east-1", "eks", "get-token", "--cluster-name", "of-mine"], capture_output=True, check=True).stdout)
+token = made["status"]["token"].removeprefix("k8s-aws-v1.")
+url = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
+query = urllib.parse.parse_qs(urllib.parse.urlsplit(url).query)
+show(query["X-Amz-Credential"][0].split("/")[0], placeholder()["AccessKeyId"], urllib.parse.urlsplit(url).hostname)
+get = lambda *more: subprocess.run(["curl", "-sS", *more, url], capture_output=True, text=True).stdout
+show(get("-H", "x-k8s-aws-id: of-mine"), get("-H", "x-k8s-aws-id: of-another"))
+"#,
+    );
+    assert_eq!(seen[0][0], seen[0][1], "{seen:?}");
+    assert_eq!(seen[0][2], "sts.us-east-1.amazonaws.com", "{seen:?}");
+    assert!(seen[1][0].as_str().expect("text").contains("user/held"), "{seen:?}");
+    assert!(seen[1][1].as_str().expect("text").contains("SignatureDoesNotMatch"), "{seen:?}");
 }
 
 /// Case 13: three values, of one generation.

@@ -158,11 +158,16 @@ show(json.loads(json.dumps(keys, default=str)))
 given = dict(aws_access_key_id=keys["AccessKeyId"], aws_secret_access_key=keys["SecretAccessKey"], aws_session_token=keys["SessionToken"])
 try: show(boto3.client("kms", **plain, **given).list_keys()["Keys"])
 except botocore.exceptions.ClientError as e: show(str(e))
+show(boto3.client("s3", **plain).get_object(Bucket="b--use1-az4--x-s3", Key="of-the-session")["Body"].read().decode())
 "#,
     );
     assert!(seen[0]["AccessKeyId"].as_str().is_some_and(|id| id.starts_with("ASIA")), "{seen:?}");
     assert!(seen[1].as_str().expect("text").contains("credentials of an S3 Express session"), "{seen:?}");
-    agent.timeline().only("s3express:CreateSession");
+    // boto3 asks for a session of its own, and signs with what it got.
+    assert_eq!(seen[2], "read as the session");
+    let timeline = agent.timeline();
+    assert_eq!(timeline.exchanges.iter().filter(|e| e.action == "s3express:CreateSession").count(), 2, "{timeline:#?}");
+    assert_eq!(timeline.only("s3:GetObject").status, Some(200));
     nowhere(host, &seen);
 }
 
