@@ -21,12 +21,8 @@ const SHARED: [&str; 2] = ["/etc/ssl/certs/java/cacerts", "/etc/pki/ca-trust/ext
 /// Directories of JDKs.
 const HOMES: [&str; 3] = ["/usr/lib/jvm", "/opt", "/usr/local"];
 /// Where a JDK has its own, up to Java 8 below `jre`; the first name wins over the second.
-const OWN: [&str; 4] = [
-    "lib/security/jssecacerts",
-    "lib/security/cacerts",
-    "jre/lib/security/jssecacerts",
-    "jre/lib/security/cacerts",
-];
+const OWN: [&str; 4] =
+    ["lib/security/jssecacerts", "lib/security/cacerts", "jre/lib/security/jssecacerts", "jre/lib/security/cacerts"];
 /// Larger files are no keystores of roots.
 const MOST: u64 = 16 << 20;
 

@@ -69,13 +69,7 @@ async fn s3(config: &SdkConfig, bucket: &str, key: &str, from: &PathBuf, to: &Pa
     Ok(())
 }
 
-async fn hard_keys(
-    config: &SdkConfig,
-    bucket: &str,
-    from: &Path,
-    to: &Path,
-    keys: &[String],
-) -> anyhow::Result<()> {
+async fn hard_keys(config: &SdkConfig, bucket: &str, from: &Path, to: &Path, keys: &[String]) -> anyhow::Result<()> {
     let client = aws_sdk_s3::Client::new(config);
     for (n, key) in keys.iter().enumerate() {
         let body = ByteStream::from_path(from.join(n.to_string())).await?;

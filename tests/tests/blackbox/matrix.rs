@@ -40,7 +40,9 @@ impl Client {
     }
 
     fn agent(self) -> Agent<'static> {
-        Host::shared().agent(&format!("matrix-{}", self.name()))
+        let agent = Host::shared().agent(&format!("matrix-{}", self.name()));
+        // Java reads its command line by the locale, and has question marks for what that does not have.
+        if self == Self::Java { agent.env("LC_ALL", "C.UTF-8") } else { agent }
     }
 
     /// The words before the verb.
@@ -95,7 +97,11 @@ fn s3_as(client: Client, size: usize, mode: &[&str]) {
     let bytes = noise(size);
     let (from, to, key) = (host.file("from", &bytes), host.work("to"), unique("objects/a key+with=signs"));
     // curl takes a URL.
-    let said = if client == Client::Curl { key.replace(' ', "%20").replace('+', "%2B").replace('=', "%3D") } else { key.clone() };
+    let said = if client == Client::Curl {
+        key.replace(' ', "%20").replace('+', "%2B").replace('=', "%3D")
+    } else {
+        key.clone()
+    };
     client.call(&agent, &[&["s3", BUCKET, &said, text(&from), text(&to)], mode].concat());
     assert!(fs::read(&to).expect("downloaded") == bytes, "the bytes that came back are not those that were sent");
     let stored = host.dir().join("s3").join(BUCKET).join(&key);
