@@ -12,9 +12,19 @@ s3) # BUCKET KEY FROM TO
     rclone copyto "$3" ":s3:$1/$2" >&2
     rclone copyto ":s3:$1/$2" "$4" >&2
     ;;
-tree) # BUCKET FOLDER FROM TO
-    rclone copy "$3" ":s3:$1/$2" >&2
-    rclone copy ":s3:$1/$2" "$4" >&2
+keys) # BUCKET FROM TO KEY...
+    bucket=$1 from=$2 to=$3
+    shift 3
+    n=0
+    for key; do
+        rclone copyto "$from/$n" ":s3:$bucket/$key" >&2
+        n=$((n + 1))
+    done
+    n=0
+    for key; do
+        rclone copyto ":s3:$bucket/$key" "$to/$n" >&2
+        n=$((n + 1))
+    done
     ;;
 *)
     echo "unknown verb $verb" >&2

@@ -177,8 +177,8 @@ fn a_denial_is_a_status_and_a_body_to_curl() {
     let script = host.dir().join("clients/curl.sh").display().to_string();
     let text = agent.run(&["sh", &script, "dynamodb"]).failed();
     assert!(text.contains("403"), "{text}");
-    let body: Value =
-        text.lines().find_map(|l| serde_json::from_str(l).ok()).unwrap_or_else(|| panic!("no JSON: {text}"));
+    let (body, _) = text.split_once("curl:").expect("what curl says itself");
+    let body: Value = serde_json::from_str(body).expect("JSON");
     assert!(body["__type"].as_str().is_some_and(|t| t.ends_with("AccessDeniedException")), "{body}");
     is_ours(body["message"].as_str().or(body["Message"].as_str()).expect("a message"), &agent, "dynamodb:ListTables");
 }
