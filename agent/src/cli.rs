@@ -3,6 +3,7 @@
 //! Owns the arguments and what is printed. Never opens the store itself.
 
 mod approvals;
+mod aws;
 mod check;
 mod daemon;
 mod demo;
@@ -50,6 +51,8 @@ enum Verb {
     Check(check::Args),
     /// Prove that the record has not been altered.
     Verify,
+    /// Say what hosts and requests are to Tollgate, without a daemon.
+    Aws(aws::Args),
     /// Take the kernel side away, after the daemon has been stopped: what was tagged is no longer governed.
     Unpin(unpin::Args),
     /// See the main job done on this machine: a look-alike of AWS, an issuer, an agent.
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
         Verb::Launch { spec } => return ExitCode::from(crate::launch::launch(&spec)),
         Verb::Daemon(args) => daemon::run(&args),
         Verb::Check(args) => check::run(&args),
+        Verb::Aws(args) => aws::run(args),
         Verb::Unpin(args) => unpin::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Run(args) => match wait(run::run(&client, args)) {

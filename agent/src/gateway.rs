@@ -9,6 +9,7 @@ mod connection;
 mod exchange;
 mod farewell;
 mod intake;
+mod life;
 mod sniff;
 mod splice;
 mod stream;
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 
 pub use body::{BodyError, ResponseBody};
 pub use connection::misspoken;
+pub use exchange::{check_form, prepare};
 pub use intake::Memory;
 pub use upstream::{UpstreamError, Upstreams};
 

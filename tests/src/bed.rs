@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 
 pub mod ca;
 mod dns;
+mod events;
 mod front;
 mod moto;
+mod multiregion;
 mod s3;
 pub(crate) mod teardown;
 pub mod world;
@@ -45,6 +47,8 @@ pub struct Info {
     /// TLS fronts of the independent servers.
     pub moto: SocketAddr,
     pub s3: SocketAddr,
+    pub multiregion: SocketAddr,
+    pub events: SocketAddr,
     /// One JSON object a line for every connection or datagram that reached the outside world.
     pub world_log: PathBuf,
 }
@@ -54,6 +58,7 @@ pub struct Info {
 pub struct Bed {
     pub info: Info,
     _moto: moto::Moto,
+    _multiregion: multiregion::MultiRegion,
 }
 
 impl Bed {
@@ -78,6 +83,9 @@ impl Bed {
         let moto_front = front::splice(&aws, moto.address).await?;
         let s3 = s3::serve(&aws, &dir.join("s3"), &key).await?;
 
+        let multiregion = multiregion::MultiRegion::start(&aws, tools, dir, &key).await?;
+        let events = events::serve(&aws, &key).await?;
+
         let info = Info {
             pid: std::process::id(),
             held_access_key_id: key.access_key_id,
@@ -86,9 +94,11 @@ impl Bed {
             world_root,
             moto: moto_front,
             s3,
+            multiregion: multiregion.address,
+            events,
             world_log,
         };
-        Ok(Self { info, _moto: moto })
+        Ok(Self { info, _moto: moto, _multiregion: multiregion })
     }
 }
 

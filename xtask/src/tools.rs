@@ -33,6 +33,8 @@ pub enum Tool {
     Java,
     /// The JavaScript SDK.
     Js,
+    /// The JavaScript SDK's rarer ways to sign.
+    Signing,
     /// The server that verifies signatures.
     Moto,
     /// The certified OIDC provider.
@@ -48,8 +50,8 @@ pub enum Tool {
 }
 
 /// What the black-box tests need.
-pub const BLACKBOX: [Tool; 8] =
-    [Tool::Clients, Tool::Moto, Tool::Js, Tool::Cli2, Tool::Go, Tool::Java, Tool::Oidc, Tool::Rootfs];
+pub const BLACKBOX: [Tool; 9] =
+    [Tool::Clients, Tool::Moto, Tool::Js, Tool::Signing, Tool::Cli2, Tool::Go, Tool::Java, Tool::Oidc, Tool::Rootfs];
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     if !args.tools.is_empty() {
@@ -70,6 +72,7 @@ pub fn install(tools: &[Tool]) -> anyhow::Result<()> {
             Tool::Java => clients::java()?,
             Tool::Fuzz => clients::fuzz()?,
             Tool::Js => npm("js", "the JavaScript SDK", "tests/clients/js")?,
+            Tool::Signing => npm("signing", "the JavaScript SDK's rarer signers", "tests/clients/signing")?,
             Tool::Oidc => npm("oidc", "the OIDC provider", "tests/oidc")?,
             Tool::Model => npm("model", "the service authorization reference", "xtask/src/model")?,
             Tool::Deny => deny()?,

@@ -14,6 +14,7 @@ mod pass;
 mod resource;
 mod rest;
 mod s3;
+mod value;
 mod xml;
 
 use std::collections::HashSet;
@@ -24,6 +25,7 @@ use serde_json::{Map, Value};
 use super::endpoint::{self, Front};
 use super::model::{self, Detail, Input, Op, Service};
 use super::{Endpoint, HostClass};
+pub(super) use s3::gives_power as s3_gives_power;
 
 /// Wire protocols of AWS services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,6 +81,9 @@ pub struct Operation {
     /// Whether the answer hands out real credentials or tokens.
     pub credentials_in_output: bool,
 }
+
+/// The action of what was not recognised, or of what no action is known for.
+pub const UNKNOWN: &str = "unknown:unknown";
 
 /// One thing that must be permitted: an IAM action on resources.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -434,7 +439,7 @@ fn unknown(endpoint: &Endpoint, scope: Option<Scope<'_>>) -> Operation {
         region: region.unwrap_or_default(),
         partition: endpoint.partition,
         protocol: Protocol::Query,
-        needs: vec![Need::anywhere("unknown:unknown")],
+        needs: vec![Need::anywhere(UNKNOWN)],
         access: AccessLevel::Unknown,
         parameters: Map::new(),
         input: None,

@@ -1,25 +1,35 @@
-//! SigV4: reading, verifying and making signatures.
+//! SigV4, SigV4A and SigV2: reading, verifying and making signatures, of requests and of the pieces of their bodies.
 //!
-//! Owns what a signature covers and how it is computed, for requests signed in their headers. Every other
-//! mode is recognised and named, so that nothing is forwarded by accident. Pure: the caller passes the time
-//! in, and bodies come as hashes. Never logs a key, a token or a canonical request. Runs on the exchange's task.
+//! Owns what a signature covers and how it is computed: in headers and in queries, over whole bodies, signed chunks
+//! and signed events. Every other way to authenticate is recognised and named, so that nothing is forwarded by
+//! accident. Pure: the caller passes the time in, and bodies come as hashes or piece by piece. Never logs a key, a
+//! token or a canonical request. Runs on the exchange's task.
 
 mod canonical;
+mod chain;
+mod chunks;
 mod claim;
+mod ecdsa;
+mod events;
+mod hoist;
 mod keys;
 mod sign;
 mod stamp;
+mod v2;
 mod verify;
 
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+pub use chain::{Chain, LARGEST_PIECE, PieceError, Pieces};
+pub use chunks::ChunkTerms;
 pub use claim::{Claim, claim};
+pub use hoist::hoist;
 pub use keys::SigningKeys;
-pub use sign::sign;
+pub use sign::{Order, Signed, sign};
 pub use stamp::Stamp;
-pub use verify::verify;
+pub use verify::{Given, verify};
 
 /// How far a client's clock may be off, either way.
 ///
@@ -27,12 +37,54 @@ pub use verify::verify;
 /// need not stop it. A signature cannot outlive its placeholder in any case; this is as long as one lives at most.
 pub const MAX_SKEW: Duration = Duration::from_secs(12 * 3600);
 
-const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const TERMINATOR: &str = "aws4_request";
 
+/// HTTP/2's name of the host.
+const AUTHORITY: &str = ":authority";
 const X_AMZ_CONTENT_SHA256: &str = "x-amz-content-sha256";
 const X_AMZ_DATE: &str = "x-amz-date";
 const X_AMZ_SECURITY_TOKEN: &str = "x-amz-security-token";
+const X_AMZ_S3SESSION_TOKEN: &str = "x-amz-s3session-token";
+const X_AMZ_REGION_SET: &str = "x-amz-region-set";
+
+/// What a signature is made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// HMAC with a key of one day, region and service.
+    V4,
+    /// ECDSA on P-256 with a key of the access key's own, for a set of regions.
+    V4a,
+    /// HMAC-SHA1 in a query of S3's: verified, and answered with a signature of version 4.
+    V2,
+}
+
+impl Algorithm {
+    fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "AWS4-HMAC-SHA256",
+            Self::V4a => "AWS4-ECDSA-P256-SHA256",
+            Self::V2 => "AWS",
+        }
+    }
+}
+
+/// Which header, or member of a query, a session token goes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TokenKind {
+    #[default]
+    Security,
+    /// Of a session with a directory bucket (S3 Express).
+    S3Session,
+}
+
+impl TokenKind {
+    fn header(self) -> &'static str {
+        match self {
+            Self::Security => X_AMZ_SECURITY_TOKEN,
+            Self::S3Session => X_AMZ_S3SESSION_TOKEN,
+        }
+    }
+}
 
 /// What a signature says of the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,31 +95,44 @@ pub enum Payload {
     Unsigned,
     /// `STREAMING-UNSIGNED-PAYLOAD-TRAILER`: aws-chunked with a checksum behind it, not covered.
     StreamingUnsignedTrailer,
+    /// aws-chunked, each chunk with a signature of its own.
+    SignedChunks(ChunkTerms),
+    /// An event stream, each event with a signature of its own.
+    Events,
     /// No `x-amz-content-sha256`: covered by a hash that the verifier has to compute.
     Absent,
 }
 
 impl Payload {
     /// The value of `x-amz-content-sha256`; `None` for [`Payload::Absent`].
-    pub fn header(&self) -> Option<&str> {
-        match self {
-            Self::Hashed(hex) => Some(hex),
-            Self::Unsigned => Some("UNSIGNED-PAYLOAD"),
-            Self::StreamingUnsignedTrailer => Some("STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
-            Self::Absent => None,
-        }
+    pub fn header(&self, algorithm: Algorithm) -> Option<&str> {
+        let v4a = algorithm == Algorithm::V4a;
+        Some(match self {
+            Self::Hashed(hex) => hex,
+            Self::Unsigned => "UNSIGNED-PAYLOAD",
+            Self::StreamingUnsignedTrailer => "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
+            Self::SignedChunks(terms) => match (v4a, terms.trailer.is_some()) {
+                (false, false) => "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
+                (false, true) => "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER",
+                (true, false) => "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD",
+                (true, true) => "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER",
+            },
+            Self::Events => "STREAMING-AWS4-HMAC-SHA256-EVENTS",
+            Self::Absent => return None,
+        })
+    }
+
+    /// Whether the body is checked as it passes, piece by piece.
+    pub fn is_in_pieces(&self) -> bool {
+        matches!(self, Self::SignedChunks(_) | Self::Events)
     }
 }
 
 /// Ways to authenticate that are recognised and not supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    Presigned,
-    SigV4a,
     SigV2,
-    SignedChunks,
-    EventStream,
-    S3Express,
+    SigV4aEvents,
     PostPolicy,
     Bearer,
     Basic,
@@ -77,25 +142,16 @@ pub enum Mode {
 impl Mode {
     fn sentence(self) -> &'static str {
         match self {
-            Self::Presigned => {
-                "presigned URLs cannot be re-signed yet; send the request with the SDK's or CLI's own call instead"
-            }
-            Self::SigV4a => {
-                "SigV4A (multi-region) signatures cannot be re-signed yet; use an endpoint of one region, \
-                 or set the SDK's auth scheme preference to `sigv4`"
-            }
             Self::SigV2 => {
-                "signature version 2 cannot be re-signed yet; set `signature_version` to `v4` (for S3, `s3v4`)"
+                "signature version 2 in a header is not let through; set `signature_version` to `v4` (for S3, `s3v4`)"
             }
-            Self::SignedChunks => {
-                "signed aws-chunked bodies cannot be re-signed yet; use https and let the SDK send an unsigned \
-                 or a hashed payload"
+            Self::SigV4aEvents => {
+                "event streams signed by SigV4A are not known to AWS; set the SDK's auth scheme preference to `sigv4`"
             }
-            Self::EventStream => {
-                "requests that are signed event streams cannot be re-signed yet; use an operation without a streaming input"
+            Self::PostPolicy => {
+                "browser form uploads (POST policies) cannot be re-signed: the policy that S3 checks is signed itself; use \
+                 PutObject or a presigned URL"
             }
-            Self::S3Express => "S3 Express session credentials cannot be re-signed yet; use a general purpose bucket",
-            Self::PostPolicy => "browser form uploads (POST policies) cannot be re-signed yet; use PutObject",
             Self::Bearer => {
                 "bearer tokens are not let through; use the credentials that the metadata service offers \
                  (remove AWS_BEARER_TOKEN_BEDROCK and the like)"
@@ -117,8 +173,10 @@ pub enum SigError {
     Malformed(String),
     #[error("the request was signed {seconds} seconds {direction} this host's time; set the clock of the client")]
     Skewed { seconds: u64, direction: &'static str },
-    #[error("the session token is missing; send the token that came with the access key in x-amz-security-token")]
-    TokenMissing,
+    #[error("the presigned URL has expired; make a new one, with a longer life if need be")]
+    Expired,
+    #[error("the session token is missing; send the token that came with the access key in {}", .0.header())]
+    TokenMissing(TokenKind),
     #[error("the session token does not belong to the access key; ask the metadata service for both again")]
     TokenMismatch,
     #[error(

@@ -4,6 +4,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::SystemTime;
@@ -13,7 +14,11 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 
+use super::life::Life;
 use super::upstream::UpstreamBody;
+use crate::aws::sigv4::{PieceError, Pieces};
+use crate::daemon::Core;
+use crate::journal::Event;
 use crate::record::{ExchangeId, Outcome, Store};
 
 /// Why a body broke off.
@@ -23,6 +28,8 @@ pub enum BodyError {
     Hyper(#[from] hyper::Error),
     #[error("the body is not the one that was signed: its SHA-256 differs from x-amz-content-sha256")]
     Altered,
+    #[error(transparent)]
+    Pieces(#[from] PieceError),
     #[error("the session was closed")]
     Closed,
 }
@@ -40,9 +47,21 @@ pub enum RequestBody {
 #[derive(Debug)]
 pub struct Streamed<B = Incoming> {
     inner: B,
-    /// The running hash and the lower-case hex it must end in.
-    check: Option<(Sha256, String)>,
+    check: Check,
     passage: Arc<Passage>,
+    /// Told if the body turns out to be bad when its answer is on its way already.
+    late: Option<Box<(Arc<Core>, Event)>>,
+}
+
+/// What is looked at while a body passes.
+#[derive(Debug)]
+pub enum Check {
+    /// The agent's signature does not cover it.
+    None,
+    /// The running hash and the lower-case hex it must end in.
+    Hash(Box<Sha256>, String),
+    /// Each piece is verified and signed anew; `true`: all have been.
+    Pieces(Box<Pieces>, bool),
 }
 
 /// What is known of a request body while, and after, it passes.
@@ -51,13 +70,33 @@ pub struct Passage {
     /// Bytes that have passed.
     pub sent: AtomicU64,
     /// It was not the body that had been signed. (hyper does not give a body's error back over HTTP/2.)
-    pub altered: AtomicBool,
+    pub fault: OnceLock<Fault>,
+    /// The head of the answer has come.
+    pub answered: AtomicBool,
+    /// The connection's, which so knows that there is an exchange.
+    pub life: Arc<Life>,
+}
+
+/// Why a body was not passed on to its end.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    Altered,
+    Pieces(PieceError),
+}
+
+impl From<&Fault> for BodyError {
+    fn from(fault: &Fault) -> Self {
+        match fault {
+            Fault::Altered => Self::Altered,
+            Fault::Pieces(e) => Self::Pieces(e.clone()),
+        }
+    }
 }
 
 impl RequestBody {
-    /// `declared` is the payload hash that the client signed, if it signed one.
-    pub fn stream(inner: Incoming, declared: Option<String>, passage: Arc<Passage>) -> Self {
-        Self::Stream(Streamed { inner, check: declared.map(|hex| (Sha256::new(), hex)), passage })
+    /// `late` is told of a fault that the agent cannot be answered with any more.
+    pub fn stream(inner: Incoming, check: Check, passage: Arc<Passage>, late: Option<(Arc<Core>, Event)>) -> Self {
+        Self::Stream(Streamed { inner, check, passage, late: late.map(Box::new) })
     }
 }
 
@@ -77,55 +116,108 @@ impl Body for RequestBody {
         match self {
             Self::Whole(bytes) => bytes.is_empty(),
             // A body to be checked ends when the check has been made.
-            Self::Stream(s) => s.check.is_none() && s.inner.is_end_stream(),
+            Self::Stream(s) => match &s.check {
+                Check::None => s.inner.is_end_stream(),
+                Check::Hash(..) => false,
+                Check::Pieces(pieces, ended) => *ended && pieces.held() == 0,
+            },
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Stream(s) => s.inner.size_hint(),
+            Self::Stream(s) => match (&s.check, s.inner.size_hint()) {
+                // What is held back comes, too, and is as long as it was.
+                (Check::Pieces(pieces, _), hint) => match hint.exact() {
+                    Some(left) => SizeHint::with_exact(left.saturating_add(pieces.held())),
+                    None => SizeHint::new(),
+                },
+                (_, hint) => hint,
+            },
         }
     }
 }
 
 impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> Streamed<B> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = loop {
-            match Pin::new(&mut self.inner).poll_frame(cx) {
-                // Trailers are not signed by the agent, so they do not go on under our signature.
-                Poll::Ready(Some(Ok(frame))) if !frame.is_data() => {}
-                Poll::Ready(polled) => break polled,
-                Poll::Pending => return Poll::Pending,
-            }
-        };
-        Poll::Ready(match polled {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    self.passage.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
-                    if let Some((hash, _)) = &mut self.check {
-                        hash.update(data);
-                    }
+        loop {
+            if let Check::Pieces(pieces, ended) = &mut self.check {
+                if let Some(bytes) = pieces.pop() {
+                    self.passage.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
-                // With a length, hyper does not poll past the last byte: the check must not wait for the end.
-                if at_end(&self.inner) {
-                    self.finish().err().map_or(Some(Ok(frame)), |e| Some(Err(e)))
-                } else {
-                    Some(Ok(frame))
+                if *ended {
+                    return Poll::Ready(None);
                 }
             }
-            Some(Err(e)) => Some(Err(e.into())),
-            None => self.finish().err().map(Err),
-        })
+            let Poll::Ready(polled) = Pin::new(&mut self.inner).poll_frame(cx) else { return Poll::Pending };
+            if matches!(polled, Some(Ok(_)) if self.inner.is_end_stream()) || polled.is_none() {
+                self.passage.life.read_to_end();
+            }
+            let data = match polled {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => data,
+                    // Trailers are not signed by the agent, so they do not go on under our signature.
+                    Err(_) => continue,
+                },
+                Some(Err(e)) => return Poll::Ready(Some(Err(e.into()))),
+                None => match self.finish() {
+                    // What was held back for the end comes now.
+                    Ok(()) if matches!(self.check, Check::Pieces(..)) => continue,
+                    Ok(()) => return Poll::Ready(None),
+                    Err(fault) => return Poll::Ready(Some(Err(self.fail(fault)))),
+                },
+            };
+            let taken = match &mut self.check {
+                Check::None => Ok(()),
+                Check::Hash(hash, _) => {
+                    hash.update(&data);
+                    Ok(())
+                }
+                Check::Pieces(pieces, _) => pieces.push(data.clone(), SystemTime::now()).map_err(Fault::Pieces),
+            };
+            // With a length, hyper does not poll past the last byte: the check must not wait for the end.
+            let checked = taken.and_then(|()| if at_end(&self.inner) { self.finish() } else { Ok(()) });
+            if let Err(fault) = checked {
+                return Poll::Ready(Some(Err(self.fail(fault))));
+            }
+            if !matches!(self.check, Check::Pieces(..)) {
+                self.passage.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+        }
     }
 
-    fn finish(&mut self) -> Result<(), BodyError> {
-        let Some((hash, declared)) = self.check.take() else { return Ok(()) };
-        if hex::encode(hash.finalize()) == declared {
-            return Ok(());
+    /// The body is whole.
+    fn finish(&mut self) -> Result<(), Fault> {
+        match &mut self.check {
+            Check::None => Ok(()),
+            Check::Hash(hash, declared) => {
+                let same = hex::encode(hash.finalize_reset()) == *declared;
+                self.check = Check::None;
+                if same { Ok(()) } else { Err(Fault::Altered) }
+            }
+            Check::Pieces(_, true) => Ok(()),
+            Check::Pieces(pieces, ended) => {
+                *ended = true;
+                pieces.end().map_err(Fault::Pieces)
+            }
         }
-        self.passage.altered.store(true, Ordering::Relaxed);
-        Err(BodyError::Altered)
+    }
+
+    fn fail(&mut self, fault: Fault) -> BodyError {
+        let error = BodyError::from(&fault);
+        // Whoever waits for the answer is told by its absence; nobody does once it has begun.
+        if let Some(late) = self.late.take()
+            && self.passage.answered.load(Ordering::Relaxed)
+        {
+            let (core, mut event) = *late;
+            event.reason = Some(error.to_string());
+            core.journal.emit(event);
+        }
+        let _ = self.passage.fault.set(fault);
+        error
     }
 }
 
@@ -252,6 +344,7 @@ impl Drop for Completion {
         if self.given_up {
             return;
         }
+        let fault = self.passage.fault.get().map(|f| BodyError::from(f).to_string());
         let unfinished = (!self.complete).then(|| "the agent went away before the answer ended".to_owned());
         self.store.outcome(
             self.exchange,
@@ -261,7 +354,7 @@ impl Drop for Completion {
                 bytes_sent: self.passage.sent.load(Ordering::Relaxed),
                 bytes_received: self.received,
                 ended: SystemTime::now(),
-                error: self.error.take().or(unfinished),
+                error: fault.or(self.error.take()).or(unfinished),
             },
         );
     }
@@ -280,12 +373,12 @@ mod tests {
         let trailers = HeaderMap::from_iter([(http::header::EXPIRES, http::HeaderValue::from_static("0"))]);
         let sent = [Frame::data(Bytes::from("ab")), Frame::trailers(trailers)];
         let inner = StreamBody::new(stream::iter(sent.map(Ok::<_, hyper::Error>)));
-        let check = Some((Sha256::new(), hex::encode(Sha256::digest("ab"))));
-        let mut streamed = Streamed { inner, check, passage: Arc::default() };
+        let check = Check::Hash(Box::default(), hex::encode(Sha256::digest("ab")));
+        let mut streamed = Streamed { inner, check, passage: Arc::default(), late: None };
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let Poll::Ready(Some(Ok(frame))) = streamed.poll(&mut cx) else { panic!("no data") };
         assert_eq!(frame.into_data().ok(), Some(Bytes::from("ab")));
         assert!(matches!(streamed.poll(&mut cx), Poll::Ready(None)));
-        assert!(streamed.check.is_none(), "the hash was not looked at");
+        assert!(matches!(streamed.check, Check::None), "the hash was not looked at");
     }
 }

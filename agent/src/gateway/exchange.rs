@@ -10,13 +10,14 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, Response, Version, header};
+use http::{HeaderMap, Request, Response, Version, header};
 use hyper::body::{Body as _, Incoming};
 
 mod answer;
 mod form;
 mod handout;
 mod refusal;
+mod signing;
 mod telling;
 mod unsigned;
 mod web_identity;
@@ -24,16 +25,16 @@ mod web_identity;
 use form::strip_hop_by_hop;
 use refusal::Refusal;
 
-use super::body::{BodyError, Completion, Passage, RequestBody, ResponseBody};
+use super::body::{BodyError, Completion, Fault, Passage, RequestBody, ResponseBody};
 use super::connection::Connection;
 use super::intake::{IntakeError, Limits, Share, gather};
 use super::upstream::UpstreamBody;
 use crate::approval;
 use crate::aws::error::ErrorKind;
 use crate::aws::operation::{self, BodyNeed, Operation, Protocol, Route};
-use crate::aws::sigv4::{self, Claim, Payload};
+use crate::aws::sigv4::{self, Chain, Claim, Payload};
 use crate::config::Mode;
-use crate::credential::{Held, Placeholder};
+use crate::credential::{Client, Derived, Held, Placeholder};
 use crate::identity::Principal;
 use crate::journal::Kind;
 use crate::policy::{Decision, Effect, ProcessFacts, Question, SessionFacts};
@@ -42,11 +43,17 @@ use crate::record::ExchangeId;
 /// Serves one request of a connection; whatever happens, the agent gets an answer in AWS's shape.
 pub async fn serve(connection: &Connection, request: Request<Incoming>) -> Response<ResponseBody> {
     let (parts, body) = request.into_parts();
+    connection.life.begin(!body.is_end_stream());
     let mut exchange = Exchange::new(connection, parts);
     match exchange.run(body).await {
         Ok(response) => response,
         Err(refusal) => exchange.refuse(refusal).await,
     }
+}
+
+/// Whether the form of a request to this host can be read in one way only; the sentence why not.
+pub fn check_form(parts: &mut Parts, host: &str) -> Result<(), String> {
+    form::check(parts, host).map_err(|refusal| refusal.message)
 }
 
 struct Exchange<'a> {
@@ -61,8 +68,11 @@ struct Exchange<'a> {
     /// Known from the stage that found them on, for the answer and the record of a refusal.
     protocol: Option<Protocol>,
     operation: Option<Arc<Operation>>,
+    /// The body of a request that was not understood.
+    unread: Bytes,
     /// Account of the held credentials, where it is known.
     account: Option<String>,
+    signer: Signer,
     recorded: Option<ExchangeId>,
     passage: Arc<Passage>,
     /// For the body and what was read in it, both of which live as long as this.
@@ -82,9 +92,11 @@ impl<'a> Exchange<'a> {
             request_id: OnceLock::new(),
             protocol: None,
             operation: None,
+            unread: Bytes::new(),
             account: None,
+            signer: Signer::Nobody,
             recorded: None,
-            passage: Arc::default(),
+            passage: Arc::new(Passage { life: connection.life.clone(), ..Passage::default() }),
             share: Share::default(),
         }
     }
@@ -97,9 +109,10 @@ impl<'a> Exchange<'a> {
         };
         let route = self.identify(Some(&claim))?;
         let body = self.read(body, &claim.payload, &route).await?;
-        let payload = self.authenticate(&claim, &body)?;
+        let (payload, chain) = self.authenticate(&claim, &body)?;
         let held = self.held(&claim).await;
         self.account = held.as_ref().ok().and_then(|h| h.account.clone());
+        self.signer = Signer::Held(self.placeholder(&claim)?.1.behind.clone());
         let operation = self.understand(route, &body)?;
         let decision = self.decide(&operation)?;
         let held = worth_asking(decision.effect, held)?;
@@ -109,7 +122,7 @@ impl<'a> Exchange<'a> {
         let id = self.record_intent(&operation, &decision, observed).await?;
         // An agent that goes away while it waits leaves an outcome, too.
         let waiting = Completion::new(self.connection.core.store.clone(), id, 0, None, self.passage.clone());
-        let response = match self.sign(&operation, &held, payload, body) {
+        let response = match self.sign(&operation, &held, &claim, payload, chain, body) {
             Ok(request) => self.send(request).await,
             Err(refusal) => Err(refusal),
         };
@@ -119,16 +132,32 @@ impl<'a> Exchange<'a> {
 
     // ---- stages ---------------------------------------------------------------------------
 
-    /// The signature that the request carries; `None`: none.
-    fn claim(&self) -> Result<Option<Claim>, Refusal> {
-        sigv4::claim(&self.parts).map_err(|e| refusal::of_signature(&e))
+    /// The signature that the request carries; `None`: none. A presigned URL's is taken out of it.
+    fn claim(&mut self) -> Result<Option<Claim>, Refusal> {
+        let claim = match sigv4::claim(&self.parts) {
+            // SSO's token in a header of its own: its operations need no signature, all others do.
+            Err(sigv4::SigError::Unsupported { mode: sigv4::Mode::Bearer })
+                if !self.parts.headers.contains_key(header::AUTHORIZATION) =>
+            {
+                None
+            }
+            claim => claim.map_err(|e| refusal::of_signature(&e))?,
+        };
+        if let Some(claim) = &claim {
+            sigv4::hoist(&mut self.parts, claim).map_err(|e| refusal::of_signature(&e))?;
+        }
+        Ok(claim)
     }
 
     /// Host, scope, method, path, query, headers → candidates for the operation.
     fn identify(&mut self, claim: Option<&Claim>) -> Result<Route, Refusal> {
-        let scope = claim.map(|claim| operation::Scope { region: &claim.region, service: &claim.service });
-        let route = operation::route(&self.connection.endpoint, scope, &self.parts)
-            .map_err(|e| Refusal::malformed(e.to_string()))?;
+        let endpoint = &self.connection.endpoint;
+        let scope = claim.map(|claim| operation::Scope {
+            region: claim.region_at(endpoint.region.as_deref()),
+            service: &claim.service,
+        });
+        let route =
+            operation::route(endpoint, scope, &self.parts).map_err(|e| Refusal::not_understood(e.to_string()))?;
         self.protocol = Some(route.protocol());
         Ok(route)
     }
@@ -152,6 +181,7 @@ impl<'a> Exchange<'a> {
         match gather(body, limits, &core.memory, &self.connection.session.id).await {
             Ok((bytes, share)) => {
                 self.passage.sent.store(bytes.len() as u64, Ordering::Relaxed);
+                self.passage.life.read_to_end();
                 self.share = share;
                 Ok(Read::Whole(bytes))
             }
@@ -167,8 +197,9 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// The agent's signature against its placeholder; gives the payload to sign in its stead.
-    fn authenticate(&self, claim: &Claim, body: &Read) -> Result<Payload, Refusal> {
+    /// The agent's signature against its placeholder; gives the payload to sign in its stead, and what the signatures
+    /// of its pieces go on from.
+    fn authenticate(&self, claim: &Claim, body: &Read) -> Result<(Payload, Option<Chain>), Refusal> {
         let (session, placeholder) = self.placeholder(claim)?;
         if session != self.connection.session.id {
             return Err(Refusal::new(
@@ -181,7 +212,7 @@ impl<'a> Exchange<'a> {
             return Err(handout::expired(&placeholder));
         }
         let digest = match body {
-            Read::Whole(bytes) if !matches!(claim.payload, Payload::Unsigned | Payload::StreamingUnsignedTrailer) => {
+            Read::Whole(bytes) if matches!(claim.payload, Payload::Hashed(_) | Payload::Absent) => {
                 Some(sigv4::sha256_hex(bytes))
             }
             _ => None,
@@ -194,20 +225,20 @@ impl<'a> Exchange<'a> {
                 "the body is not the one that was signed: its SHA-256 differs from x-amz-content-sha256",
             ));
         }
-        sigv4::verify(
-            claim,
-            &self.parts,
-            digest.as_deref(),
-            &placeholder.secret_access_key,
-            Some(&placeholder.session_token),
-            self.started,
-            &self.connection.core.signing_keys,
-        )
-        .map_err(|e| refusal::of_signature(&e))?;
-        Ok(match (&claim.payload, digest) {
+        let given = sigv4::Given {
+            body_sha256: digest.as_deref(),
+            bucket: self.connection.endpoint.bucket.as_deref(),
+            secret: &placeholder.secret_access_key,
+            token: Some(&placeholder.session_token),
+            now: self.started,
+        };
+        let chain = sigv4::verify(claim, &self.parts, &given, &self.connection.core.signing_keys)
+            .map_err(|e| refusal::of_signature(&e))?;
+        let payload = match (&claim.payload, digest) {
             (Payload::Absent, Some(digest)) => Payload::Hashed(digest),
             (payload, _) => payload.clone(),
-        })
+        };
+        Ok((payload, chain))
     }
 
     fn placeholder(&self, claim: &Claim) -> Result<(crate::session::SessionId, Arc<Placeholder>), Refusal> {
@@ -225,15 +256,18 @@ impl<'a> Exchange<'a> {
 
     /// The held credentials: those behind the placeholder that the request is signed with, or of the principal's binding.
     async fn held(&self, claim: &Claim) -> Result<Arc<Held>, Refusal> {
-        if let Some(derived) = &self.placeholder(claim)?.1.behind {
-            return handout::fitting(derived, claim);
+        let behind = self.placeholder(claim)?.1.behind.clone();
+        match handout::fitting(behind.as_deref(), claim)? {
+            Some(held) => Ok(held),
+            None => self.held_of_binding().await,
         }
-        self.held_of_binding().await
     }
 
     async fn held_of_binding(&self) -> Result<Arc<Held>, Refusal> {
         let brokers = self.connection.core.brokers.load_full();
-        brokers.held(&self.principal).await.map_err(|e| {
+        let session = &self.connection.session;
+        let client = Client { session: &session.id, session_name: &session.name, principal: self.principal.clone() };
+        brokers.held(&client).await.map_err(|e| {
             Refusal::new(
                 ErrorKind::AccessDenied,
                 "there are no credentials for this session's principal; ask whoever runs Tollgate here",
@@ -248,9 +282,14 @@ impl<'a> Exchange<'a> {
             Read::Whole(bytes) => Some(bytes.as_ref()),
             Read::Stream(_) => None,
         };
-        let operation = route
-            .finish(self.parts.uri.query().unwrap_or_default(), bytes, self.account.as_deref())
-            .map_err(|e| Refusal::malformed(e.to_string()))?;
+        let found = route.finish(self.parts.uri.query().unwrap_or_default(), bytes, self.account.as_deref());
+        if found.as_ref().map_or(true, |o| o.name == "unknown")
+            && let Read::Whole(bytes) = body
+        {
+            // What could not be read as parameters is recorded as it came.
+            self.unread = bytes.clone();
+        }
+        let operation = found.map_err(|e| Refusal::not_understood(e.to_string()))?;
         let operation = Arc::new(operation);
         self.operation = Some(operation.clone());
         Ok(operation)
@@ -274,6 +313,7 @@ impl<'a> Exchange<'a> {
             operation,
             session: SessionFacts { id: c.session.id.as_str(), name: &c.session.name },
             process: ProcessFacts { exe: &c.exe, pid: c.flow.pid, uid: c.flow.uid },
+            credential: handout::facts(&self.signer, self.account.as_deref()),
             endpoint: &c.endpoint.host,
         }))
     }
@@ -347,44 +387,8 @@ impl<'a> Exchange<'a> {
         parts.uri = self.parts.uri.clone();
         parts.version = Version::HTTP_11;
         parts.headers = std::mem::take(&mut self.parts.headers);
-        strip_hop_by_hop(&mut parts.headers);
-        parts.headers.remove(header::EXPECT);
-        parts.headers.remove(header::TRANSFER_ENCODING);
-        // Answers have to be readable: some are masked, and none may carry what was signed with.
-        parts.headers.remove(header::ACCEPT_ENCODING);
+        prepare(&mut parts.headers);
         parts
-    }
-
-    /// The agent's request with the agent's signature gone and the held one in its place.
-    fn sign(
-        &mut self,
-        operation: &Operation,
-        held: &Held,
-        payload: Payload,
-        body: Read,
-    ) -> Result<Request<RequestBody>, Refusal> {
-        let mut parts = self.outgoing();
-        sigv4::sign(
-            &mut parts,
-            &payload,
-            held,
-            &operation.region,
-            &operation.signing_name,
-            self.started,
-            &self.connection.core.signing_keys,
-        )
-        .map_err(|e| {
-            Refusal::new(ErrorKind::Internal, "the request could not be signed, so it was not sent").with_detail(e)
-        })?;
-        let declared = match payload {
-            Payload::Hashed(hex) => Some(hex),
-            _ => None,
-        };
-        let body = match body {
-            Read::Whole(bytes) => RequestBody::Whole(bytes),
-            Read::Stream(incoming) => RequestBody::stream(incoming, declared, self.passage.clone()),
-        };
-        Ok(Request::from_parts(parts, body))
     }
 
     async fn send(&self, request: Request<RequestBody>) -> Result<Response<UpstreamBody>, Refusal> {
@@ -398,8 +402,12 @@ impl<'a> Exchange<'a> {
             .send(&self.connection.endpoint.host, port, self.connection.session.id.as_str(), request)
             .await
             .map_err(|e| {
-                if self.passage.altered.load(Ordering::Relaxed) {
-                    return Refusal::new(ErrorKind::SignatureDoesNotMatch, BodyError::Altered.to_string());
+                match self.passage.fault.get() {
+                    Some(Fault::Altered) => {
+                        return Refusal::new(ErrorKind::SignatureDoesNotMatch, BodyError::Altered.to_string());
+                    }
+                    Some(Fault::Pieces(e)) => return refusal::of_pieces(e),
+                    None => {}
                 }
                 Refusal::new(
                     ErrorKind::ServiceUnavailable,
@@ -410,6 +418,15 @@ impl<'a> Exchange<'a> {
     }
 }
 
+/// Takes out of a request's headers what is for this hop alone.
+pub fn prepare(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    headers.remove(header::EXPECT);
+    headers.remove(header::TRANSFER_ENCODING);
+    // Answers have to be readable: some are masked, and none may carry what was signed with.
+    headers.remove(header::ACCEPT_ENCODING);
+}
+
 /// A person is asked only for what can then be done; without held credentials the refusal comes at once. A no of the
 /// policy's comes first all the same: it is what the agent should read.
 fn worth_asking<T>(effect: Effect, held: Result<T, Refusal>) -> Result<Result<T, Refusal>, Refusal> {
@@ -417,6 +434,14 @@ fn worth_asking<T>(effect: Effect, held: Result<T, Refusal>) -> Result<Result<T,
         Effect::Hold => held.map(Ok),
         Effect::Allow | Effect::Deny => Ok(held),
     }
+}
+
+/// Whose credentials a request is signed with.
+enum Signer {
+    /// It goes unsigned.
+    Nobody,
+    /// The binding's, or those behind the placeholder that it came with.
+    Held(Option<Arc<Derived>>),
 }
 
 /// A request body after the reading stage.

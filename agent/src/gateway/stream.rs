@@ -34,6 +34,11 @@ impl Rewound {
         Self { seen, inner, lingers, until: None }
     }
 
+    /// Ready when there is something to read, or the end.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.seen.is_empty() { self.inner.poll_read_ready(cx) } else { Poll::Ready(Ok(())) }
+    }
+
     /// Reads and forgets until the client has ended too, or its time is up.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let until = self.until.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));

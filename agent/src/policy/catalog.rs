@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::aws::AccessLevel;
+use crate::aws::model::Input;
 
 /// Knows the IAM actions that exist.
 pub trait ActionCatalog: fmt::Debug + Send + Sync {
@@ -17,6 +18,12 @@ pub trait ActionCatalog: fmt::Debug + Send + Sync {
 
     /// Names of one service's actions, without the prefix (`GetObject`); none if there is no such service.
     fn actions(&self, service: &str) -> Box<dyn Iterator<Item = &str> + '_>;
+
+    /// The inputs of the operations that need an action. `None`: that cannot be told, as where any operation may.
+    fn inputs(&self, action: &str) -> Option<Vec<Input>> {
+        let _ = action;
+        None
+    }
 
     /// Whether any action matches a pattern such as `s3:Get*`.
     fn any_match(&self, pattern: &str) -> bool {

@@ -29,6 +29,8 @@ use crate::identity::Principal;
 
 /// Most actions, and most principals, that are kept; beyond that they are made anew for each decision.
 const MAX_KEPT: usize = 4096;
+/// Most answers that are kept of one action.
+const MAX_PERMITTED: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Engine {
@@ -42,11 +44,34 @@ pub(super) struct Engine {
 /// All policies that can apply to one action.
 #[derive(Debug)]
 struct Bucket {
-    /// Indices of the rules, forbids first, each with its scope and conditions as one expression.
-    rules: Vec<(usize, Expr)>,
-    usage: Usage,
+    /// The rules, forbids first.
+    rules: Vec<Entry>,
+    /// What they read; several where they read the same parameter as different things.
+    usages: Vec<Usage>,
     /// The action with its groups.
     action: Arc<Entity>,
+    /// Where no policy reads the context: what has been permitted, to whom, on which resource. Nothing else could make
+    /// the answer another.
+    permitted: RwLock<Vec<Permitted>>,
+}
+
+/// What has been permitted to one principal.
+#[derive(Debug)]
+struct Permitted {
+    /// Held, so that its address is nobody else's.
+    principal: Arc<Known>,
+    permits: HashMap<Box<str>, Vec<usize>>,
+}
+
+/// A rule of a bucket.
+#[derive(Debug)]
+struct Entry {
+    /// Its index.
+    rule: usize,
+    /// Its scope and conditions as one expression.
+    condition: Expr,
+    /// Index of the usage that covers it.
+    usage: usize,
 }
 
 /// A principal and its entity.
@@ -91,10 +116,10 @@ impl Engine {
         for need in needs {
             let bucket =
                 self.bucket(&need.action, if needs.len() == 1 { operation.access } else { AccessLevel::Unknown });
-            let context = context(question, &bucket.usage);
+            let contexts: Vec<Context> = bucket.usages.iter().map(|usage| context(question, usage)).collect();
             let resources = if need.resources.is_empty() { &anything[..] } else { &need.resources[..] };
             for arn in resources {
-                match self.judge(question, &principal, &bucket, arn, context.clone())? {
+                match self.judge(question, &principal, &bucket, arn, &contexts)? {
                     Verdict::Permitted(permits) => outcome.add(&self.rules, &permits),
                     Verdict::Denied { policies, reason } => {
                         return Ok(Decision {
@@ -113,32 +138,39 @@ impl Engine {
     fn judge(
         &self,
         question: &Question<'_>,
-        principal: &Known,
+        principal: &Arc<Known>,
         bucket: &Bucket,
         arn: &str,
-        context: Context,
+        contexts: &[Context],
     ) -> Result<Verdict, String> {
+        if let Some(permits) = bucket.recall(principal, arn) {
+            return Ok(Verdict::Permitted(permits));
+        }
         let resource = Arc::new(entity::resource(arn));
         let entry = |entity: &Entity| EntityUIDEntry::known(entity.uid().clone(), None);
-        let request =
-            Request::new_unchecked(entry(&principal.entity), entry(&bucket.action), entry(&resource), Some(context));
+        let request = |context: &Context| {
+            let (who, what, on) = (entry(&principal.entity), entry(&bucket.action), entry(&resource));
+            Request::new_unchecked(who, what, on, Some(context.clone()))
+        };
+        let requests: Vec<Request> = contexts.iter().map(request).collect();
         let entities = Entities::new()
             .add_entities(
-                [principal.entity.clone(), bucket.action.clone(), resource],
+                [principal.entity.clone(), bucket.action.clone(), resource.clone()],
                 None::<&NoEntitiesSchema>,
                 TCComputation::AssumeAlreadyComputed,
-                Extensions::none(),
+                Extensions::all_available(),
             )
             .map_err(|e| e.to_string())?;
-        let evaluator = Evaluator::new(request, &entities, Extensions::none());
+        let evaluator = |request| Evaluator::new(request, &entities, Extensions::all_available());
+        let evaluators: Vec<Evaluator<'_>> = requests.into_iter().map(evaluator).collect();
         let (mut forbids, mut permits) = (Vec::new(), Vec::new());
         let (mut doubt, mut failed) = (None, None);
-        for (i, condition) in &bucket.rules {
-            let rule = &self.rules[*i];
+        for entry in &bucket.rules {
+            let (i, rule) = (&entry.rule, &self.rules[entry.rule]);
             if !rule.forbids() && (!forbids.is_empty() || doubt.is_some()) {
                 break;
             }
-            match (satisfied(&evaluator, condition), rule.forbids()) {
+            match (satisfied(&evaluators[entry.usage], &entry.condition), rule.forbids()) {
                 (Ok(false), _) => {}
                 (Ok(true), true) => forbids.push(*i),
                 (Ok(true), false) => permits.push(*i),
@@ -155,7 +187,10 @@ impl Engine {
             None if permits.is_empty() => {
                 Verdict::Denied { policies: permits, reason: nothing_permits(question, bucket, arn, failed) }
             }
-            None => Verdict::Permitted(permits),
+            None => {
+                bucket.keep(principal, arn, &permits);
+                Verdict::Permitted(permits)
+            }
         })
     }
 
@@ -213,23 +248,55 @@ impl Engine {
         // An operation that was not recognised may be anything: only a policy that names this very case permits it.
         let unrecognised = action.split(':').any(|part| part == "unknown");
         let mut rules = Vec::new();
-        let mut usage = Usage::default();
+        let mut usages: Vec<Usage> = Vec::new();
         for (i, rule) in self.rules.iter().enumerate() {
             if rule.scope.covers(action, level) && (rule.forbids() || !unrecognised || rule.scope.names(action)) {
-                rules.push((i, rule.policy.as_ref().condition()));
-                usage.widen(&rule.usage);
+                let usage = usages.iter_mut().position(|u| u.join(&rule.usage)).unwrap_or_else(|| {
+                    usages.push(rule.usage.clone());
+                    usages.len() - 1
+                });
+                rules.push(Entry { rule: i, condition: rule.policy.as_ref().condition(), usage });
             }
         }
-        rules.sort_by_key(|(i, _)| !self.rules[*i].forbids());
+        rules.sort_by_key(|entry| !self.rules[entry.rule].forbids());
         let groups = self.rules.iter().flat_map(|r| r.scope.groups()).chain(entity::LEVELS);
         let groups: Vec<&str> = groups.filter(|g| in_group(action, level, g)).collect();
-        Bucket { rules, usage, action: Arc::new(entity::action(action, &groups)) }
+        let action = Arc::new(entity::action(action, &groups));
+        Bucket { rules, usages, action, permitted: RwLock::default() }
     }
 }
 
 impl Bucket {
     fn action_id(&self) -> &str {
         self.action.uid().eid().as_ref()
+    }
+
+    fn reads_context(&self) -> bool {
+        self.usages.iter().any(|usage| usage.whole || !usage.members.is_empty())
+    }
+
+    /// The permits that applied to the same question before.
+    fn recall(&self, principal: &Arc<Known>, arn: &str) -> Option<Vec<usize>> {
+        if self.reads_context() {
+            return None;
+        }
+        let permitted = read(&self.permitted);
+        permitted.iter().find(|p| Arc::ptr_eq(&p.principal, principal))?.permits.get(arn).cloned()
+    }
+
+    fn keep(&self, principal: &Arc<Known>, arn: &str, permits: &[usize]) {
+        if self.reads_context() {
+            return;
+        }
+        let mut permitted = write(&self.permitted);
+        if permitted.iter().map(|p| p.permits.len()).sum::<usize>() >= MAX_PERMITTED {
+            permitted.clear();
+        }
+        let at = permitted.iter().position(|p| Arc::ptr_eq(&p.principal, principal)).unwrap_or_else(|| {
+            permitted.push(Permitted { principal: principal.clone(), permits: HashMap::new() });
+            permitted.len() - 1
+        });
+        permitted[at].permits.insert(arn.into(), permits.to_vec());
     }
 }
 
@@ -332,6 +399,10 @@ fn context(question: &Question<'_>, usage: &Usage) -> Context {
         "operation" => operation.name.as_str().into(),
         "region" => operation.region.as_str().into(),
         "service" => operation.service.as_str().into(),
+        "credential" => {
+            let c = &question.credential;
+            Value::record([("kind", c.kind), ("account", c.account), ("arn", c.arn), ("operation", c.operation)], None)
+        }
         "session" => Value::record([("id", session.id), ("name", session.name)], None),
         "process" => Value::record(
             [

@@ -14,10 +14,12 @@ use super::catalog::{ActionCatalog, glob, nearest_of};
 use super::entity::{self, LEVELS};
 use super::schema::{self, SchemaAction};
 use super::shape::Shape;
+use super::typed::{Problem, typed};
 use super::usage::Usage;
+use crate::aws::model::Input;
 
 /// What an operation that was not recognised is asked as. Only policies that name it permit it.
-pub(super) const UNKNOWN: &str = "unknown:unknown";
+pub(super) use crate::aws::operation::UNKNOWN;
 
 /// Type of actions.
 const ACTION: &str = "AWS::Action";
@@ -182,7 +184,7 @@ impl Check<'_> {
             let id = uid.id().unescaped();
             self.wrong(id, format!("`action == AWS::Action::\"{id}\"` compares with a group"), "write `action in`");
         }
-        let usage = match self.policy.to_json().map_err(|e| e.to_string()).and_then(|json| Usage::of(&json)) {
+        let mut usage = match self.policy.to_json().map_err(|e| e.to_string()).and_then(|json| Usage::of(&json)) {
             Ok(usage) => usage,
             Err(problem) => {
                 self.wrong("context.parameters", problem, "use it in one way only");
@@ -190,6 +192,12 @@ impl Check<'_> {
             }
         };
         let scope = ActionScope::of(self.policy);
+        if let (true, Some((inputs, whose))) = (self.errors.is_empty(), inputs(&scope, catalog)) {
+            match typed(&usage.parameters, &inputs, &whose) {
+                Ok(shape) => usage.parameters = shape,
+                Err(problems) => problems.into_iter().for_each(|p| self.parameter(p)),
+            }
+        }
         // Cedar's own findings about a name that we have already complained of would only repeat it.
         if self.errors.is_empty() {
             self.types(&usage.parameters, &scope, catalog, warnings);
@@ -333,6 +341,20 @@ impl Check<'_> {
         self.errors.push(PolicyError { message, fix: fix.into(), ..place });
     }
 
+    /// A parameter's problem, at the place where its last name is read.
+    fn parameter(&mut self, problem: Problem) {
+        let loc = self.policy.as_ref().loc();
+        let (start, end) = loc.map_or((0, self.place.text.len()), |loc| (loc.start(), loc.end()));
+        let text = self.place.text.get(start..end).unwrap_or_default();
+        // Members' names stand in scope and annotations, too.
+        let from = text.find("context").unwrap_or(0);
+        let dotted = format!("parameters.{}", problem.path.join("."));
+        let last = problem.path.last().map_or("", String::as_str);
+        let at = word(text, &dotted, from).map(|at| at + dotted.len() - last.len()).or_else(|| word(text, last, from));
+        let place = self.place.error(start + at.unwrap_or(0), String::new(), "");
+        self.errors.push(PolicyError { message: problem.message, fix: problem.fix, ..place });
+    }
+
     /// The place of the first `near` within this policy, or its beginning.
     fn at(&self, near: &str) -> PolicyError {
         let start = offset(self.policy);
@@ -340,6 +362,52 @@ impl Check<'_> {
         let found = self.place.text.get(start..end).and_then(|t| t.find(near)).unwrap_or(0);
         self.place.error(start + found, String::new(), "")
     }
+}
+
+/// Where a name stands in a text, and not as a part of another.
+fn word(text: &str, name: &str, from: usize) -> Option<usize> {
+    let joins = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let found = text.get(from..)?.match_indices(name).map(|(at, _)| from + at);
+    found
+        .into_iter()
+        .find(|at| !joins(text[..*at].chars().next_back()) && !joins(text[at + name.len()..].chars().next()))
+}
+
+/// The inputs of all operations that a policy's scope is about, and its actions in words. `None`: it is about any, or
+/// about those of any service, so that nothing is known of their parameters.
+fn inputs(scope: &ActionScope, catalog: &dyn ActionCatalog) -> Option<(Vec<Input>, String)> {
+    let ActionScope::Named(names) = scope else { return None };
+    let mut found: Vec<Input> = Vec::new();
+    for name in names {
+        let (service, action) = name.split_once(':')?;
+        if name.starts_with("level:") || service.contains('*') {
+            return None;
+        }
+        let mut more = Vec::new();
+        if action.contains('*') {
+            for action in catalog.actions(service).filter(|a| glob(action, a)) {
+                // Actions that no operation is known for have no parameters to read.
+                more.extend(catalog.inputs(&format!("{service}:{action}")).unwrap_or_default());
+            }
+            if more.is_empty() {
+                return None;
+            }
+        } else {
+            more = catalog.inputs(name)?;
+        }
+        for input in more {
+            if !found.contains(&input) {
+                found.push(input);
+            }
+        }
+    }
+    let whose = match names.as_slice() {
+        [one] => one.clone(),
+        [first, second] => format!("{first} or {second}"),
+        [first, rest @ ..] => format!("{first} or the {} others", rest.len()),
+        [] => return None,
+    };
+    Some((found, whose))
 }
 
 /// The actions that the policy's types are checked for: those it names, and one stand-in for each group.

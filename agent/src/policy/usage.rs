@@ -37,11 +37,15 @@ impl Usage {
         Ok(usage)
     }
 
-    /// Adds what another policy reads.
-    pub fn widen(&mut self, other: &Self) {
+    /// Adds what another policy reads; `false`, and nothing is added: it reads a parameter as something else.
+    pub fn join(&mut self, other: &Self) -> bool {
+        let mut parameters = self.parameters.clone();
+        if self.whole != other.whole || parameters.merge(other.parameters.clone()).is_err() {
+            return false;
+        }
+        self.parameters = parameters;
         self.members.extend(other.members.iter().cloned());
-        self.parameters.widen(&other.parameters);
-        self.whole |= other.whole;
+        true
     }
 
     fn walk(&mut self, node: &Value, depth: usize) -> Result<(), String> {
@@ -72,6 +76,10 @@ impl Usage {
                 self.expect(left, shape(right))?;
                 self.expect(right, shape(left))?;
             }
+            "<" | "<=" | ">" | ">=" if [left, right].into_iter().any(|side| shape(side) == Shape::Time) => {
+                self.expect(left, Shape::Time)?;
+                self.expect(right, Shape::Time)?;
+            }
             "<" | "<=" | ">" | ">=" | "+" | "-" | "*" => {
                 self.expect(left, Shape::Number)?;
                 self.expect(right, Shape::Number)?;
@@ -83,6 +91,11 @@ impl Usage {
                 self.expect(right, Shape::Truth)?;
             }
             "like" => self.expect(left, Shape::Text)?,
+            "lessThan" | "lessThanOrEqual" | "greaterThan" | "greaterThanOrEqual" => {
+                for side in body.as_array().into_iter().flatten() {
+                    self.expect(side, Shape::Decimal)?;
+                }
+            }
             "isEmpty" => self.expect(&body["arg"], Shape::Set(Box::new(Shape::Any)))?,
             "contains" => {
                 self.expect(left, Shape::Set(Box::new(shape(right))))?;
@@ -166,6 +179,8 @@ fn shape(node: &Value) -> Shape {
         })),
         ("+" | "-" | "*" | "neg", _) => Shape::Number,
         ("like" | "has" | "contains" | "==" | "<" | "!", _) => Shape::Truth,
+        ("datetime" | "offset" | "toDate", _) => Shape::Time,
+        ("decimal", _) => Shape::Decimal,
         ("getTag", _) => Shape::Set(Box::new(Shape::Text)),
         (".", _) => match path(node).as_deref() {
             Some([parameters, ..]) if parameters == "parameters" => Shape::Any,
@@ -213,6 +228,9 @@ mod tests {
             ("context.parameters.X.isEmpty()", set(Shape::Any)),
             (r#"context["parameters"]["X"] == 1"#, Shape::Number),
             ("context.parameters has X", Shape::Any),
+            (r#"context.parameters.X < datetime("2026-01-01")"#, Shape::Time),
+            (r#"context.parameters.X == datetime("2026-01-01")"#, Shape::Time),
+            (r#"context.parameters.X.lessThan(decimal("0.5"))"#, Shape::Decimal),
             ("context.parameters has X.Y && context.parameters.X.Y > 1", Shape::at(&["Y".into()], Shape::Number)),
             ("context.parameters.X == resource.account", Shape::Text),
             ("context.parameters.X == context.process.uid", Shape::Number),

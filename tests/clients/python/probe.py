@@ -168,3 +168,141 @@ def wait_for(path):
         if time.monotonic() > end:
             sys.exit(f"{path} did not appear")
         time.sleep(0.01)
+
+
+def chunked(path, chunks, trailer=None, keys=None, host=S3, region="us-east-1", spoil=None, length=None, headers=None):
+    """An upload in signed chunks as (first line, list of headers, body), as MinIO's and Java's clients write it.
+
+    `spoil` changes the list of the body's parts after signing.
+    """
+    import hmac
+
+    keys = keys or placeholder()
+    word = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD" + ("-TRAILER" if trailer else "")
+    size = sum(map(len, chunks)) if length is None else length
+    fields = {"X-Amz-Decoded-Content-Length": str(size), "Content-Encoding": "aws-chunked", **(headers or {})}
+    if trailer:
+        fields["X-Amz-Trailer"] = trailer[0]
+    line, fields = signed(host, b"", "PUT", path, "s3", region, keys, fields, s3=True, payload=word)
+    named = {k.lower(): v for k, v in fields}
+    date, last = named["x-amz-date"], named["authorization"].rpartition("Signature=")[2]
+    key = ("AWS4" + keys["SecretAccessKey"]).encode()
+    for part in (date[:8], region, "s3", "aws4_request"):
+        key = hmac.new(key, part.encode(), "sha256").digest()
+
+    def sign(kind, *digests):
+        nonlocal last
+        scope = f"{date[:8]}/{region}/s3/aws4_request"
+        text = "\n".join(["AWS4-HMAC-SHA256-" + kind, date, scope, last, *digests])
+        last = hmac.new(key, text.encode(), "sha256").hexdigest()
+        return last
+
+    empty = hashlib.sha256(b"").hexdigest()
+    parts = []
+    for chunk in [*chunks, b""]:
+        signature = sign("PAYLOAD", empty, hashlib.sha256(chunk).hexdigest())
+        parts += [b"%x;chunk-signature=%s\r\n" % (len(chunk), signature.encode()), chunk, b"\r\n" if chunk else b""]
+    if trailer:
+        signature = sign("TRAILER", hashlib.sha256(f"{trailer[0]}:{trailer[1]}\n".encode()).hexdigest())
+        parts.append(f"{trailer[0]}:{trailer[1]}\r\nx-amz-trailer-signature:{signature}\r\n".encode())
+    parts.append(b"\r\n")
+    if spoil:
+        spoil(parts)
+    return line, fields, b"".join(parts)
+
+
+def slowly(connection, line, fields, body, pieces):
+    """Sends a body in pieces of these sizes, each in a record of its own; gives status and text."""
+    head_ = head(line, [*fields, ("Content-Length", len(body)), ("Connection", "close")])
+    connection.sendall(head_)
+    try:
+        for size in pieces:
+            if not body:
+                break
+            connection.sendall(body[:size])
+            body = body[size:]
+        connection.sendall(body)
+    except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
+        pass
+    text = everything(connection).decode(errors="replace")
+    return (int(text.split(" ", 2)[1]) if text.startswith("HTTP/1") else None), text
+
+
+def presign(method, host, path="/", service="s3", region="us-east-1", expires=60, keys=None, headers=None, at=None):
+    """A presigned URL of botocore's; `at`: seconds that its clock is off."""
+    import botocore.auth
+    import datetime
+
+    keys = keys or placeholder()
+    kind = botocore.auth.S3SigV4QueryAuth if service == "s3" else botocore.auth.SigV4QueryAuth
+    request = AWSRequest(method, "https://" + host + path, headers=dict(headers or {}))
+    now = botocore.auth.get_current_datetime
+    if at:
+        botocore.auth.get_current_datetime = lambda *a, **k: now(*a, **k) + datetime.timedelta(seconds=at)
+    try:
+        kind(Credentials(keys["AccessKeyId"], keys["SecretAccessKey"], keys["Token"]), service, region, expires).add_auth(request)
+    finally:
+        botocore.auth.get_current_datetime = now
+    return request.url
+
+
+def fetch(url, method="GET", fields=(), data=None, *more):
+    """A URL by curl, HTTP/1.1: status and body."""
+    given = [part for k, v in fields for part in ("-H", f"{k}: {v}")]
+    body = ["--data-binary", "@-"] if data is not None else []
+    command = ["curl", "-sS", "--globoff", "--path-as-is", "--max-time", "60", "-X", method, "-w", "\n%{http_code}", *given, *body, *more, url]
+    done = subprocess.run(command, capture_output=True, input=data)
+    text, _, status = done.stdout.decode(errors="replace").rpartition("\n")
+    return int(status or 0), text
+
+
+def multiregion(host, path, chunks, trailer=None, keys=None, region_set="*", padded=True, spoil=None):
+    """An upload signed by SigV4A, in chunks that are signed, too; curve and canonical request are not Tollgate's."""
+    import glob
+    import hmac
+
+    sys.path.extend(glob.glob(os.path.dirname(__file__) + "/moto/python3*/site-packages"))
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.hashes import SHA256
+    import botocore.auth
+
+    keys = keys or placeholder()
+    name = "AWS4-ECDSA-P256-SHA256"
+    fixed = name.encode() + b"\0" + keys["AccessKeyId"].encode() + b"\1" + (256).to_bytes(4, "big")
+    digest = hmac.new(("AWS4A" + keys["SecretAccessKey"]).encode(), (1).to_bytes(4, "big") + fixed, "sha256").digest()
+    key = ec.derive_private_key(int.from_bytes(digest, "big") + 1, ec.SECP256R1())
+    sign_text = lambda text: key.sign(text.encode(), ec.ECDSA(SHA256())).hex()
+    date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    scope = f"{date[:8]}/s3/aws4_request"
+    request = AWSRequest("PUT", f"https://{host}{path}")
+    for k, v in {
+        "host": host,
+        "x-amz-content-sha256": f"STREAMING-{name}-PAYLOAD" + ("-TRAILER" if trailer else ""),
+        "x-amz-date": date,
+        "x-amz-decoded-content-length": str(sum(map(len, chunks))),
+        "x-amz-region-set": region_set,
+        "x-amz-security-token": keys["Token"],
+        **({"x-amz-trailer": trailer[0]} if trailer else {}),
+    }.items():
+        request.headers[k] = v
+    canonical = S3SigV4Auth(Credentials("x", "x"), "s3", "*").canonical_request(request)
+    last = sign_text("\n".join([name, date, scope, hashlib.sha256(canonical.encode()).hexdigest()]))
+    names = ";".join(sorted(k.lower() for k in request.headers.keys()))
+    fields = [*request.headers.items(), ("Authorization", f"{name} Credential={keys['AccessKeyId']}/{scope}, SignedHeaders={names}, Signature={last}")]
+    parts = []
+
+    def sign(kind, *digests):
+        nonlocal last
+        last = sign_text("\n".join([f"{name}-{kind}", date, scope, last, *digests]))
+        return (last.ljust(144, "*") if padded else last).encode()
+
+    for chunk in [*chunks, b""]:
+        signature = sign("PAYLOAD", hashlib.sha256(b"").hexdigest(), hashlib.sha256(chunk).hexdigest())
+        parts += [b"%x;chunk-signature=%s\r\n" % (len(chunk), signature), chunk, b"\r\n" if chunk else b""]
+    if trailer:
+        signature = sign("TRAILER", hashlib.sha256(f"{trailer[0]}:{trailer[1]}\n".encode()).hexdigest())
+        parts.append(f"{trailer[0]}:{trailer[1]}\r\nx-amz-trailer-signature:".encode() + signature + b"\r\n")
+    parts.append(b"\r\n")
+    if spoil:
+        spoil(parts)
+    return f"PUT {path} HTTP/1.1", fields, b"".join(parts)

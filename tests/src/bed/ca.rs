@@ -49,13 +49,14 @@ impl Ca {
 }
 
 /// Names that the AWS stand-ins answer to.
-pub const AWS_NAMES: [&str; 8] = [
+pub const AWS_NAMES: [&str; 9] = [
     "*.amazonaws.com",
     "*.us-east-1.amazonaws.com",
     "*.eu-central-1.amazonaws.com",
     "*.s3.amazonaws.com",
     "*.s3.us-east-1.amazonaws.com",
     "*.s3.eu-central-1.amazonaws.com",
+    "*.mrap.accesspoint.s3-global.amazonaws.com",
     "*.api.aws",
     "*.us-east-1.api.aws",
 ];

@@ -71,6 +71,14 @@ impl Host {
         self.lock().as_mut().is_some_and(|child| child.try_wait().expect("a child").is_none())
     }
 
+    /// Most memory that the daemon has taken since it was started, in bytes.
+    pub fn daemon_memory(&self) -> u64 {
+        let pid = self.lock().as_ref().expect("a daemon").id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a running daemon");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its memory");
+        peak.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
     /// What the daemon has written to its standard error, all starts together.
     pub fn daemon_log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()

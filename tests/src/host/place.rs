@@ -40,7 +40,7 @@ pub(super) fn furnish(host: &Host) {
     refuse_stale();
     let bin = host.dir.join("bin");
     let clients = host.dir.join("clients");
-    for dir in [&bin, &clients, &clients.join("js")] {
+    for dir in [&bin, &clients, &clients.join("js"), &clients.join("signing")] {
         fs::create_dir(dir).expect("a directory");
     }
     for name in ["tollgate", "tollgate-rust-client"] {
@@ -55,10 +55,14 @@ pub(super) fn furnish(host: &Host) {
     for name in ["go-client", "rclone"] {
         bind(host, &tools.join("go").join(name), &bin.join(name));
     }
+    // Its packages have a curve that the clients' do not.
+    bind(host, &tools.join("moto/lib"), &clients.join("moto"));
+    bind(host, &tools.join("signing/node_modules"), &clients.join("signing/node_modules"));
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
     for (from, to) in [
         ("js/client.mjs", "js/client.mjs"),
         ("js/denied.mjs", "js/denied.mjs"),
+        ("signing/client.mjs", "signing/client.mjs"),
         ("python/denied.py", "denied.py"),
         ("python/client.py", "client.py"),
         ("python/probe.py", "probe.py"),

@@ -98,6 +98,8 @@ impl Host {
                 ][..],
                 self.info.s3,
             ),
+            (&["*.accesspoint.s3-global.amazonaws.com"][..], self.info.multiregion),
+            (&["bedrock-runtime.us-east-1.amazonaws.com"][..], self.info.events),
             (&["*.amazonaws.com", "*.api.aws"][..], self.info.moto),
         ] {
             for host in hosts {

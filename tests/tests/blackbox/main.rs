@@ -19,6 +19,7 @@ mod policy;
 mod record;
 mod run;
 mod service;
+mod signing;
 mod splice;
 mod sts;
 mod trust;

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
+use super::Input;
 use crate::aws::AccessLevel;
 use crate::policy::ActionCatalog;
 
@@ -63,12 +64,43 @@ pub(in crate::aws) fn level(action: &str) -> Option<AccessLevel> {
     prefix(service)?.actions()?.get(name).copied()
 }
 
+/// Inputs of the operations that need an action.
+fn inputs(action: &str) -> Vec<Input> {
+    let Some((service, name)) = action.split_once(':') else { return Vec::new() };
+    let mut found = of_services(prefix(service).map_or(&[], |p| &p.services), &|a| a == action);
+    let Some((s3, _)) = super::index().and_then(|index| index.service("s3")) else { return found };
+    if service == "s3" || service.starts_with("s3-") || service == "s3express" {
+        // S3's requests name versions, hosts and headers that ask for other actions than the operation's own.
+        let plain = [format!("s3:{name}"), format!("s3:{}", name.replacen("ObjectVersion", "Object", 1))];
+        found.extend(of_services(&[s3], &|a| a != action && plain.iter().any(|p| p == a)));
+        if found.is_empty() || crate::aws::operation::s3_gives_power(action) {
+            found.extend(of_services(&[s3], &|_| true));
+        }
+    } else if action == "kms:GenerateDataKey" {
+        found.extend(of_services(&[s3], &|a| a == "s3:PutObject"));
+    }
+    found
+}
+
+fn of_services(services: &[u16], wanted: &dyn Fn(&str) -> bool) -> Vec<Input> {
+    let details = services.iter().filter_map(|n| super::index()?.services.get(usize::from(*n))?.detail());
+    details
+        .flat_map(|detail| detail.operations.iter().map(move |op| Input { detail, op }))
+        .filter(|input| input.op.actions().any(wanted))
+        .collect()
+}
+
 impl ActionCatalog for Catalog {
     fn level(&self, action: &str) -> Option<AccessLevel> {
         level(action)
     }
     fn services(&self) -> Box<dyn Iterator<Item = &str> + '_> {
         Box::new(prefixes().iter().map(|p| p.name))
+    }
+    fn inputs(&self, action: &str) -> Option<Vec<Input>> {
+        let found = inputs(action);
+        // Roles are passed by any operation.
+        (!found.is_empty() && action != "iam:PassRole").then_some(found)
     }
     fn actions(&self, service: &str) -> Box<dyn Iterator<Item = &str> + '_> {
         let actions = prefix(service).and_then(Prefix::actions);

@@ -106,8 +106,6 @@ pub struct Members {
     pub all: Box<[Member]>,
     /// Positions by the name on the wire in JSON, CBOR and XML.
     wires: HashMap<&'static str, u16>,
-    /// Whether any member is called differently on the wire.
-    pub renamed: bool,
 }
 
 /// A member of a structure.
@@ -322,11 +320,7 @@ impl Shape {
             0 => {
                 let all = reader.list(Member::read)?;
                 let in_body = || all.iter().zip(0u16..).filter(|(m, _)| m.place == Place::Body);
-                Self::Structure(Members {
-                    wires: in_body().map(|(m, n)| (m.wire, n)).collect(),
-                    renamed: in_body().any(|(m, _)| m.wire != m.name),
-                    all,
-                })
+                Self::Structure(Members { wires: in_body().map(|(m, n)| (m.wire, n)).collect(), all })
             }
             1 => Self::List(ShapeId::read(reader)?, reader.text()?),
             2 => Self::Map { value: ShapeId::read(reader)?, key_name: reader.text()?, value_name: reader.text()? },

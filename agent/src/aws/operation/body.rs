@@ -8,8 +8,9 @@ use ciborium::Value as Cbor;
 use serde_json::{Map, Number, Value};
 
 use super::budget::Budget;
+use super::value::settle;
 use super::{Known, Malformed, Protocol, json, xml};
-use crate::aws::model::{Detail, Kind, Members, ShapeId};
+use crate::aws::model::{Detail, Kind, Members, Place, ShapeId};
 
 /// Nesting beyond this is refused.
 const MAX_DEPTH: usize = 64;
@@ -61,41 +62,49 @@ pub(super) fn read(
     Ok(())
 }
 
-/// Gives members AWS's names.
+/// Gives members AWS's names, and values their one form.
 fn rename(detail: &Detail, shape: ShapeId, value: &mut Value, depth: usize) -> Result<(), Malformed> {
     if depth > MAX_DEPTH {
         return Err(Malformed::new("the body is nested too deeply"));
     }
     match (detail.kind(shape), value) {
         (Kind::Structure(members), Value::Object(object)) => {
-            if members.renamed {
+            let mut others = false;
+            for (name, value) in object.iter_mut() {
+                let Some(member) = members.by_wire(name) else {
+                    not_nearly(members, name)?;
+                    continue;
+                };
+                others |= member.wire != member.name;
+                rename(detail, member.shape, value, depth + 1)?;
+            }
+            if others {
                 *object = renamed(members, std::mem::take(object))?;
-                for (name, value) in object.iter_mut() {
-                    if let Some(member) = members.all.iter().find(|m| m.name == name) {
-                        rename(detail, member.shape, value, depth + 1)?;
-                    }
-                }
-            } else {
-                for (name, value) in object.iter_mut().filter(|(_, v)| v.is_object() || v.is_array()) {
-                    if let Some(member) = members.by_wire(name) {
-                        rename(detail, member.shape, value, depth + 1)?;
-                    }
-                }
             }
         }
         (Kind::List(item, _), Value::Array(items)) => {
-            for value in items.iter_mut().filter(|v| v.is_object() || v.is_array()) {
+            for value in items {
                 rename(detail, item, value, depth + 1)?;
             }
         }
         (Kind::Map { value: inner, .. }, Value::Object(object)) => {
-            for (_, value) in object.iter_mut().filter(|(_, v)| v.is_object() || v.is_array()) {
+            for (_, value) in object.iter_mut() {
                 rename(detail, inner, value, depth + 1)?;
             }
         }
-        _ => {}
+        (kind, value) => settle(kind, value),
     }
     Ok(())
+}
+
+/// What the model does not know may be new; but some readers take it for a member if only its case differs, and then
+/// something else was judged.
+pub(super) fn not_nearly(members: &Members, name: &str) -> Result<(), Malformed> {
+    let near = members.all.iter().filter(|m| m.place == Place::Body).find(|m| m.wire.eq_ignore_ascii_case(name));
+    match near {
+        Some(member) => Err(Malformed::new(format!("`{name}` is not spelt as AWS spells it; send `{}`", member.wire))),
+        None => Ok(()),
+    }
 }
 
 fn renamed(members: &Members, object: Map<String, Value>) -> Result<Map<String, Value>, Malformed> {
@@ -189,15 +198,4 @@ fn from_cbor(value: Cbor, depth: usize) -> Result<Value, Malformed> {
         }
         _ => return Err(Malformed::new("the CBOR body has a value of a kind that is not known")),
     })
-}
-
-/// A text as what its shape says; as it is where it does not fit.
-pub(super) fn scalar(kind: Kind<'_>, text: &str) -> Value {
-    let number = |n: Option<Number>| n.map_or_else(|| Value::String(text.to_owned()), Value::Number);
-    match kind {
-        Kind::Integer => number(text.parse::<i64>().ok().map(Number::from)),
-        Kind::Float => number(text.parse::<f64>().ok().and_then(Number::from_f64)),
-        Kind::Boolean if text == "true" || text == "false" => Value::Bool(text == "true"),
-        _ => Value::String(text.to_owned()),
-    }
 }

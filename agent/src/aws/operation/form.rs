@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use http::request::Parts;
 use serde_json::{Map, Value};
 
-use super::body::scalar;
 use super::budget::Budget;
+use super::value::scalar;
 use super::{Known, Malformed, Operation, Protocol, rest};
 use crate::aws::model::{Detail, Kind, Members, Service};
 
@@ -189,7 +189,16 @@ fn structure(detail: &Detail, members: &Members, node: Node) -> Result<Map<Strin
     for (key, child) in node.children {
         let (name, value) = match members.all.iter().find(|m| m.form == key) {
             Some(member) => (member.name.to_owned(), convert(detail, detail.kind(member.shape), child)?),
-            None => (key, child.any()?),
+            None => {
+                let near = members.all.iter().find(|m| m.form.eq_ignore_ascii_case(&key));
+                if let Some(member) = near {
+                    return Err(Malformed::new(format!(
+                        "`{key}` is not spelt as AWS spells it; send `{}`",
+                        member.form
+                    )));
+                }
+                (key, child.any()?)
+            }
         };
         if found.contains_key(&name) {
             return Err(Malformed::new(format!("`{name}` stands there twice, under two names; send it once")));

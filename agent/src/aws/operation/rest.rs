@@ -7,7 +7,7 @@ use http::request::Parts;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
-use super::body::scalar;
+use super::value::scalar;
 use super::{Known, Malformed, Protocol};
 use crate::aws::model::{Kind, Op, Place, Service, Step, labels};
 

@@ -9,7 +9,7 @@ use http::request::Parts;
 use serde_json::Value;
 
 use super::rest::{Choice, Query, SIGNATURE, choose, decode, no_plus, query};
-use super::{AccessLevel, Endpoint, Known, Malformed, Need, Operation};
+use super::{AccessLevel, Endpoint, Known, Malformed, Need, Operation, UNKNOWN};
 use crate::aws::endpoint::{Front, account_of};
 use crate::aws::model::catalog::level;
 use crate::aws::model::{Op, Place, Service, Step};
@@ -39,6 +39,11 @@ const POWERS: &[(&str, &str, &str)] = &[
     ("x-amz-bucket-object-lock-enabled", "s3:PutBucketObjectLockConfiguration", "s3:PutBucketObjectLockConfiguration"),
     ("x-amz-object-ownership", "s3:PutBucketOwnershipControls", "s3:PutBucketOwnershipControls"),
 ];
+
+/// Whether headers may ask for an action.
+pub(in crate::aws) fn gives_power(action: &str) -> bool {
+    action == "s3:PutBucketVersioning" || POWERS.iter().any(|(_, object, bucket)| [*object, *bucket].contains(&action))
+}
 
 /// Families of headers of which only those above are known.
 const FAMILIES: &[&str] = &["x-amz-grant-", "x-amz-object-lock-", "x-amz-bypass-"];
@@ -148,7 +153,7 @@ pub(super) fn actions(front: &Front, known: &Known, parts: &Parts, operation: &m
                 }
             }
             // A header of a kind that gives powers, and no action is known for this one.
-            None if family && taken() => need("unknown:unknown", &mut operation.needs),
+            None if family && taken() => need(UNKNOWN, &mut operation.needs),
             // A header that the operation does not take, of a kind that gives powers.
             Some(_) => return forget(operation),
             None if family => return forget(operation),
@@ -213,7 +218,7 @@ fn already(op: &Op, action: &str) -> bool {
 /// Leaves nothing that a policy could permit by its name.
 fn forget(operation: &mut Operation) -> Result<(), Malformed> {
     "unknown".clone_into(&mut operation.name);
-    operation.needs = vec![Need::anywhere("unknown:unknown")];
+    operation.needs = vec![Need::anywhere(UNKNOWN)];
     operation.access = AccessLevel::Unknown;
     Ok(())
 }
@@ -292,7 +297,7 @@ pub(super) fn resources(
     });
     let sources = anywhere(sources.collect());
     let name = operation.name.clone();
-    for need in operation.needs.iter_mut().filter(|n| n.action != "unknown:unknown" || n.resources.is_empty()) {
+    for need in operation.needs.iter_mut().filter(|n| n.action != UNKNOWN || n.resources.is_empty()) {
         need.resources.clone_from(if of_source(&name, &need.action) { &sources } else { &found });
     }
     operation.needs.extend(encryption_key(operation, account));

@@ -8,8 +8,9 @@ use quick_xml::events::{BytesStart, Event};
 use serde_json::{Map, Value};
 
 use super::Malformed;
-use super::body::scalar;
+use super::body::not_nearly;
 use super::budget::Budget;
+use super::value::scalar;
 use crate::aws::model::{Detail, Kind, Member, Members, Place, ShapeId};
 
 /// Nesting beyond this is refused.
@@ -167,6 +168,7 @@ fn structure(model: Model<'_>, members: &Members, element: Element) -> Result<Ma
             if members.all.iter().any(|m| m.name == child.name) {
                 return Err(Malformed::new(format!("`{}` is called otherwise on the wire", child.name)));
             }
+            not_nearly(members, &child.name)?;
             if model.strict {
                 return Err(Malformed::new(format!(
                     "`{}` is no member of `{}`; leave it out",

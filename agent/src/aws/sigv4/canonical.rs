@@ -22,6 +22,8 @@ pub(super) enum Form {
 /// What a signature covers besides the request itself.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms<'a> {
+    /// The query, which of a presigned URL is not the request's any more.
+    pub query: &'a str,
     pub signing_name: &'a str,
     /// Lower-case names, sorted, joined by `;`.
     pub signed_headers: &'a str,
@@ -35,7 +37,7 @@ pub(super) fn write(out: &mut Vec<u8>, parts: &Parts, terms: Terms<'_>, path: Fo
     out.push(b'\n');
     write_path(out, parts.uri.path(), is_s3(terms.signing_name), path);
     out.push(b'\n');
-    write_query(out, parts.uri.query().unwrap_or_default(), query);
+    write_query(out, terms.query, query);
     out.push(b'\n');
     for name in terms.signed_headers.split(';') {
         write_header(out, name, &parts.headers);
@@ -52,8 +54,8 @@ pub(super) fn path_forms(parts: &Parts, signing_name: &str) -> &'static [Form] {
     forms(|out, form| write_path(out, parts.uri.path(), s3, form))
 }
 
-pub(super) fn query_forms(parts: &Parts) -> &'static [Form] {
-    forms(|out, form| write_query(out, parts.uri.query().unwrap_or_default(), form))
+pub(super) fn query_forms(query: &str) -> &'static [Form] {
+    forms(|out, form| write_query(out, query, form))
 }
 
 fn forms(write: impl Fn(&mut Vec<u8>, Form)) -> &'static [Form] {
@@ -195,7 +197,9 @@ fn encode(out: &mut Vec<u8>, bytes: impl Iterator<Item = u8>, keep: &[u8]) {
 /// `name:value,value` with outer spaces gone and inner ones collapsed; bytes beyond ASCII stay.
 fn write_header(out: &mut Vec<u8>, name: &str, headers: &HeaderMap) {
     out.extend_from_slice(name.as_bytes());
-    for (n, value) in headers.get_all(name).iter().enumerate() {
+    // Clients that speak HTTP/2 may sign the host under its name there.
+    let there = if name == super::AUTHORITY { "host" } else { name };
+    for (n, value) in headers.get_all(there).iter().enumerate() {
         out.push(if n == 0 { b':' } else { b',' });
         let blank = |b: &u8| matches!(b, b' ' | b'\t');
         for (n, word) in value.as_bytes().split(blank).filter(|w| !w.is_empty()).enumerate() {

@@ -1,17 +1,18 @@
-//! Signing keys, derived once a day for each secret, region and service.
+//! Signing keys, derived once a day for each secret, region and service; SigV4A's, once for each access key.
 //!
-//! Deriving one takes ten blocks of SHA-256, as much as the rest of a small request's signature. Holds keyed
-//! HMAC states, no secrets. Read under a short lock by every exchange.
+//! Deriving one takes ten blocks of SHA-256, as much as the rest of a small request's signature; SigV4A's takes a
+//! multiplication on the curve, too. Holds keyed HMAC states and key pairs, no secrets. Read under a short lock by every exchange.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::TERMINATOR;
+use super::ecdsa::Pair;
 use crate::credential::Secret;
 
 pub(super) type KeyedHmac = Hmac<Sha256>;
@@ -25,11 +26,12 @@ pub struct SigningKeys {
     /// Two random hash functions: entries are told apart by 128 bits that nobody outside can steer.
     hashers: [RandomState; 2],
     shards: [RwLock<HashMap<u128, KeyedHmac>>; SHARDS],
+    pairs: RwLock<HashMap<u128, Arc<Pair>>>,
 }
 
 impl Default for SigningKeys {
     fn default() -> Self {
-        Self { hashers: [RandomState::new(), RandomState::new()], shards: Default::default() }
+        Self { hashers: [RandomState::new(), RandomState::new()], shards: Default::default(), pairs: RwLock::default() }
     }
 }
 
@@ -43,7 +45,7 @@ impl SigningKeys {
     /// The key for a secret, day (`20260102`), region and service, as an HMAC ready to be fed.
     pub(super) fn key(&self, secret: &Secret, date: &str, region: &str, service: &str) -> KeyedHmac {
         let what = (secret.expose(), date, region, service);
-        let id = u128::from(self.hashers[0].hash_one(what)) << 64 | u128::from(self.hashers[1].hash_one(what));
+        let id = self.id(what);
         let shard = &self.shards[(id % SHARDS as u128) as usize];
         if let Some(key) = shard.read().unwrap_or_else(PoisonError::into_inner).get(&id) {
             return key.clone();
@@ -56,9 +58,28 @@ impl SigningKeys {
         shard.insert(id, key.clone());
         key
     }
+
+    /// SigV4A's key pair. `None`: these credentials have none.
+    pub(super) fn pair(&self, access_key_id: &str, secret: &Secret) -> Option<Arc<Pair>> {
+        let id = self.id((secret.expose(), access_key_id));
+        if let Some(pair) = self.pairs.read().unwrap_or_else(PoisonError::into_inner).get(&id) {
+            return Some(pair.clone());
+        }
+        let pair = Arc::new(Pair::derive(access_key_id, secret)?);
+        let mut pairs = self.pairs.write().unwrap_or_else(PoisonError::into_inner);
+        if pairs.len() >= SHARD_CAPACITY {
+            pairs.clear();
+        }
+        pairs.insert(id, pair.clone());
+        Some(pair)
+    }
+
+    fn id(&self, what: impl std::hash::Hash) -> u128 {
+        u128::from(self.hashers[0].hash_one(&what)) << 64 | u128::from(self.hashers[1].hash_one(&what))
+    }
 }
 
-fn derive(secret: &Secret, date: &str, region: &str, service: &str) -> KeyedHmac {
+pub(super) fn derive(secret: &Secret, date: &str, region: &str, service: &str) -> KeyedHmac {
     let mut first = zeroize::Zeroizing::new(Vec::with_capacity(4 + secret.expose().len()));
     first.extend_from_slice(b"AWS4");
     first.extend_from_slice(secret.expose().as_bytes());

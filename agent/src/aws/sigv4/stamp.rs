@@ -52,6 +52,11 @@ impl Stamp {
         &self.as_str()[..8]
     }
 
+    /// Seconds since 1970.
+    pub fn unix(&self) -> i64 {
+        self.unix
+    }
+
     /// How far it is from another, and whether it lies `behind` or `ahead of` it.
     pub fn distance(&self, other: &Self) -> (Duration, &'static str) {
         let direction = if self.unix < other.unix { "behind" } else { "ahead of" };

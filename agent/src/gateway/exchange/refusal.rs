@@ -36,6 +36,11 @@ impl Refusal {
         self
     }
 
+    /// Nobody can say what the request is: blocked, as whatever it may be.
+    pub(super) fn not_understood(message: impl Into<String>) -> Self {
+        Self { event: Kind::Blocked, ..Self::malformed(message) }
+    }
+
     pub(super) fn malformed(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::MalformedRequest, message)
     }
@@ -45,9 +50,22 @@ impl Refusal {
 pub(super) fn of_signature(e: &sigv4::SigError) -> Refusal {
     let kind = match e {
         sigv4::SigError::Unsupported { .. } => ErrorKind::NotImplemented,
+        // As S3 calls it; there is nothing to be had by asking for new credentials.
+        sigv4::SigError::Expired => ErrorKind::AccessDenied,
         sigv4::SigError::Skewed { .. } => ErrorKind::RequestTimeTooSkewed,
         sigv4::SigError::Malformed(_) => ErrorKind::MalformedRequest,
         _ => ErrorKind::SignatureDoesNotMatch,
+    };
+    Refusal::new(kind, e.to_string())
+}
+
+/// A body whose pieces were not taken.
+pub(super) fn of_pieces(e: &sigv4::PieceError) -> Refusal {
+    let kind = match e {
+        sigv4::PieceError::Mismatch(_) => ErrorKind::SignatureDoesNotMatch,
+        sigv4::PieceError::TooLarge { .. } => ErrorKind::RequestTooLarge,
+        sigv4::PieceError::Unsignable(_) => ErrorKind::Internal,
+        _ => ErrorKind::MalformedRequest,
     };
     Refusal::new(kind, e.to_string())
 }

@@ -12,7 +12,7 @@ use crate::aws::error::ErrorKind;
 use crate::aws::handout::{self, Treatment};
 use crate::aws::operation::Route;
 use crate::aws::sigv4::Payload;
-use crate::gateway::body::{Completion, RequestBody, ResponseBody};
+use crate::gateway::body::{Check, Completion, RequestBody, ResponseBody};
 
 impl Exchange<'_> {
     pub(super) async fn run_unsigned(&mut self, body: Incoming) -> Result<Response<ResponseBody>, Refusal> {
@@ -37,7 +37,7 @@ impl Exchange<'_> {
         }
         let body = match body {
             Read::Whole(bytes) => RequestBody::Whole(bytes),
-            Read::Stream(incoming) => RequestBody::stream(incoming, None, self.passage.clone()),
+            Read::Stream(incoming) => RequestBody::stream(incoming, Check::None, self.passage.clone(), None),
         };
         let response = self.send(Request::from_parts(parts, body)).await;
         waiting.give_up();

@@ -170,7 +170,13 @@ fn xml_of_two_readings_is_refused() {
     refused(delete(&format!("<Delete>{object}<s:Object><s:Key>b</s:Key></s:Object></Delete>")), "namespace prefix");
     refused(delete("<Delete><Object><Key>a\u{1}</Key></Object></Delete>"), "control characters");
     refused(delete("<Delete><Object><Key>a&#1;</Key></Object></Delete>"), "control characters");
-    refused(delete(&format!("<Delete>{object}<object><Key>b</Key></object></Delete>")), "no member of");
+    refused(delete(&format!("<Delete>{object}<object><Key>b</Key></object></Delete>")), "not spelt as AWS");
+    // It may be new, or be taken for the member that it nearly is: then something else was judged.
+    refused(dynamo("GetItem", r#"{"TableName":"a","tablename":"b"}"#), "send `TableName`");
+    refused(dynamo("PutItem", r#"{"TableName":"a","Item":{"k":{"s":"1"}}}"#), "send `S`");
+    assert!(dynamo("GetItem", r#"{"TableName":"a","Brandnew":"b"}"#).is_ok());
+    let form = |body: &str| read("sts.us-east-1.amazonaws.com", "POST", "/", &[FORM], body);
+    refused(form("Action=GetAccessKeyInfo&accesskeyid=a"), "send `AccessKeyId`");
     refused(delete("<Delete><Object><Key>a</Key><Other>b</Other></Object></Delete>"), "no member of");
     // The type of a grantee is an attribute with a prefix, and is AWS's own.
     let grant = "<AccessControlPolicy><AccessControlList><Grant><Grantee xmlns:xsi='http://www.w3.org/2001/XMLSchema-instance' \
