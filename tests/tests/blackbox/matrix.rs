@@ -232,6 +232,16 @@ fn java_s3_with_a_checksum_behind_it() {
 }
 
 #[test]
+fn java_s3_in_signed_chunks() {
+    s3_as(Client::Java, 300_000, &["signed"]);
+}
+
+#[test]
+fn java_s3_in_signed_chunks_with_a_checksum_behind_them() {
+    s3_as(Client::Java, 300_000, &["signed-trailer"]);
+}
+
+#[test]
 fn java_kms_key_made_and_described() {
     let agent = Client::Java.agent();
     assert_eq!(Client::Java.call(&agent, &["kms", "a \"description\" & more"]), "a \"description\" & more");
