@@ -4,3 +4,4 @@ mod asymmetric;
 mod chunks;
 mod events;
 mod presigned;
+mod wire;
