@@ -389,7 +389,7 @@ def endless(path, count, size=131072, keys=None):
         key = hmac.new(key, part.encode(), "sha256").digest()
     data, empty = bytes(size), hashlib.sha256(b"").hexdigest()
     connection = tls(S3)
-    length = count * (len(f"{size:x}") + 85 + size + 2) + 86 + 2
+    length = count * (len(f"{size:x}") + 85 + size) + 86
     connection.sendall(head(line, [*fields, ("Content-Length", length), ("Connection", "close")]))
     for chunk, digest in [(data, hashlib.sha256(data).hexdigest())] * count + [(b"", empty)]:
         text = "\n".join(["AWS4-HMAC-SHA256-PAYLOAD", date, scope, last, empty, digest])
