@@ -3,6 +3,7 @@
 //! Owns parsing and checking of `/etc/tollgate/tollgate.toml`. Does no I/O other than reading it.
 //! A value is checked once, here, and is of a type that cannot be wrong afterwards.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,8 +11,10 @@ use std::time::Duration;
 use serde::Deserialize;
 
 mod check;
+pub mod template;
 mod value;
 
+pub use template::Template;
 pub use value::HostPattern;
 
 use value::{leeway, seconds};
@@ -257,6 +260,50 @@ pub enum Broker {
         #[serde(default)]
         account: Option<String>,
     },
+    /// A role that is assumed for each session (`sts:AssumeRole`), so that CloudTrail names it.
+    AssumeRole {
+        role_arn: String,
+        /// Name of the role's session.
+        #[serde(default = "default_session_name")]
+        session_name: Template,
+        /// Source identity, which CloudTrail keeps through every further role.
+        #[serde(default)]
+        source_identity: Option<Template>,
+        /// Session tags, for conditions on `aws:PrincipalTag`.
+        #[serde(default)]
+        session_tags: BTreeMap<String, Template>,
+        #[serde(default)]
+        external_id: Option<String>,
+        /// Seconds that the role's credentials live.
+        #[serde(default = "default_duration", deserialize_with = "seconds")]
+        duration: Duration,
+        /// Region of the STS endpoint; the role's partition's first one if unset.
+        #[serde(default)]
+        region: Option<String>,
+        /// Whose credentials assume it: `static` or `default-chain`.
+        #[serde(default = "default_source")]
+        source: Box<Broker>,
+    },
+    /// A role that is assumed with the principal's own token (`sts:AssumeRoleWithWebIdentity`), which AWS must trust.
+    WebIdentity {
+        role_arn: String,
+        #[serde(default = "default_session_name")]
+        session_name: Template,
+        #[serde(default = "default_duration", deserialize_with = "seconds")]
+        duration: Duration,
+        #[serde(default)]
+        region: Option<String>,
+    },
+}
+
+fn default_session_name() -> Template {
+    Template::session()
+}
+fn default_duration() -> Duration {
+    Duration::from_secs(3600)
+}
+fn default_source() -> Box<Broker> {
+    Box::new(Broker::DefaultChain { account: None })
 }
 
 /// `[[upstream]]`: an override of where a host's requests go.

@@ -6,7 +6,9 @@
 
 mod broker;
 mod placeholder;
+mod role;
 mod sdk;
+mod session;
 mod static_keys;
 
 use std::fmt;
@@ -16,8 +18,9 @@ use std::time::SystemTime;
 
 use subtle::ConstantTimeEq;
 
-pub use broker::Brokers;
+pub use broker::{Brokers, Client};
 pub use placeholder::{NotIssued, Placeholders};
+pub use role::{Asking, Sts};
 
 /// A string that is not printed and is wiped when dropped. Compared in constant time.
 #[derive(Clone, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
@@ -104,6 +107,20 @@ pub enum BrokerError {
         "the AWS SDK's default chain gave no credentials: {reason}; give the daemon (not the agent) a profile, an instance role or AWS_* variables"
     )]
     Chain { reason: String },
+    #[error("the role `{role}` could not be assumed: {reason}; check its trust policy, and what assumes it")]
+    Role { role: String, reason: String },
+    #[error(
+        "the role `{role}` is assumed with the session's token, and the session has no token; start it with one, or bind another broker"
+    )]
+    NoToken { role: String },
+    #[error(
+        "`{what}` of a role is made from the claim `{claim}`, which the token does not have as a text; change the template"
+    )]
+    Claim { what: String, claim: String },
+    #[error(
+        "the session tag `{name}` would be too long, or has characters that STS does not take; make it from another claim"
+    )]
+    Tag { name: String },
     #[error("the held credentials have expired and could not be renewed: {reason}")]
     Expired { reason: String },
 }

@@ -20,7 +20,7 @@ use crate::approval::Approvals;
 use crate::aws::sigv4::SigningKeys;
 use crate::capture::Capture;
 use crate::config::Config;
-use crate::credential::{Brokers, Placeholders};
+use crate::credential::{Brokers, Placeholders, Sts};
 use crate::gateway::{self, Memory, Upstreams};
 use crate::identity::Verifier;
 use crate::journal::{Event, Journal, Kind};
@@ -70,9 +70,10 @@ impl Swappable {
     fn load(path: &Path) -> anyhow::Result<Self> {
         let config = Config::load(path)?;
         let policy = load_policies(&config.policy)?;
-        let brokers = Brokers::new(&config.bindings)?;
         let verifier = Verifier::new(&config.identity)?;
         let upstreams = Upstreams::new(&config.gateway, &config.upstreams)?;
+        let sts: Arc<dyn Sts> = Arc::new(upstreams.clone());
+        let brokers = Brokers::new(&config.bindings, &sts)?;
         Ok(Self { config, policy, brokers, verifier, upstreams })
     }
 }

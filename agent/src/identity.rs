@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use crate::credential::Secret;
+
 mod claims;
 mod fetch;
 mod keys;
@@ -18,7 +20,7 @@ mod testing;
 mod token;
 mod verify;
 
-pub use source::{Caller, TokenSource, spawn_watch};
+pub use source::{TokenSource, spawn_watch};
 pub use verify::Verifier;
 
 /// Who a session acts for.
@@ -34,6 +36,8 @@ pub struct Principal {
     pub claims: BTreeMap<String, serde_json::Value>,
     /// When the token stops counting: `exp` and the issuer's configured leeway.
     pub expires: Option<SystemTime>,
+    /// The token itself, for a broker that shows it to STS.
+    pub token: Option<Secret>,
 }
 
 impl Principal {
@@ -45,6 +49,7 @@ impl Principal {
             groups: Vec::new(),
             claims: BTreeMap::new(),
             expires: None,
+            token: None,
         }
     }
     /// Whether a verified token stands behind it.

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::aws::Protocol;
+use crate::aws::model::{self, Detail, Input, Kind, Place};
 
 /// Why an answer could not be masked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,19 +83,34 @@ pub fn apply(protocol: Protocol, body: &[u8]) -> Result<Bytes, MaskError> {
     Ok(value.to_string().into())
 }
 
-/// A request's members as JSON, secret ones taken out.
-pub fn redact_parameters(parameters: &Map<String, Value>) -> String {
+/// A request's members as JSON, secret ones taken out: those that AWS's model calls sensitive, where the operation is
+/// known, and those that are named like secrets.
+pub fn redact_parameters(parameters: &Map<String, Value>, input: Option<Input>) -> String {
+    let shape = input.map(|i| Shape { detail: i.detail, kind: i.detail.kind(i.op.input) });
     // A map of texts and values always serialises.
-    serde_json::to_string(&HiddenMap(parameters)).unwrap_or_default()
+    serde_json::to_string(&HiddenMap(parameters, shape)).unwrap_or_default()
 }
 
-/// A request target: signatures, and parameters that are named like secret members, taken out of its query.
-pub fn redact_target(target: &str) -> String {
-    let Some((path, query)) = target.split_once('?') else { return target.to_owned() };
+/// A request target: signatures, and what holds secret members, taken out of its path and query.
+pub fn redact_target(target: &str, input: Option<Input>) -> String {
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let members = || input.into_iter().flat_map(|i| i.detail.input(i.op)).filter(|m| m.sensitive);
+    let mut path = path.to_owned();
+    for member in members().filter(|m| m.place == Place::Path) {
+        let template = input.map_or("", |i| i.op.path);
+        for (_, value) in model::labels(template, &path.clone())
+            .into_iter()
+            .filter(|(name, value)| *name == member.wire && !value.is_empty())
+        {
+            path = path.replace(value, "hidden");
+        }
+    }
+    let Some(query) = query else { return path };
+    let sensitive = |name: &str| members().any(|m| [m.wire, m.form].contains(&name));
     let kept: Vec<String> = query
         .split('&')
         .map(|pair| match pair.split_once('=') {
-            Some((name, _)) if hides(name) => format!("{name}=hidden"),
+            Some((name, _)) if hides(name, &sensitive) => format!("{name}=hidden"),
             _ => pair.to_owned(),
         })
         .collect();
@@ -102,10 +118,13 @@ pub fn redact_target(target: &str) -> String {
 }
 
 /// Whether a query parameter's value goes; its name as it stands in the query, escapes and all.
-fn hides(name: &str) -> bool {
+fn hides(name: &str, sensitive: &impl Fn(&str) -> bool) -> bool {
     let decoded = form_urlencoded::parse(name.as_bytes()).next();
     let name = decoded.as_ref().map_or(name, |(name, _)| name);
-    name.eq_ignore_ascii_case("signature") || name.eq_ignore_ascii_case("x-amz-signature") || is_secret(name)
+    name.eq_ignore_ascii_case("signature") || name.eq_ignore_ascii_case("x-amz-signature")
+        || is_secret(name)
+        // Members of lists and structures have dotted names.
+        || name.split('.').any(sensitive)
 }
 
 /// A command line, what looks like a secret in it taken out: values of options and variables that are named so, and
@@ -178,26 +197,65 @@ fn is_flag(member: &Value) -> bool {
     matches!(member, Value::Null | Value::Bool(_))
 }
 
-/// Members as [`hide`] leaves them, written without a copy.
-struct HiddenMap<'a>(&'a Map<String, Value>);
+/// What the model says of a value.
+#[derive(Clone, Copy)]
+struct Shape {
+    detail: &'static Detail,
+    kind: Kind<'static>,
+}
 
-struct Hidden<'a>(&'a Value);
+impl Shape {
+    fn member(self, name: &str) -> Option<&'static model::Member> {
+        match self.kind {
+            Kind::Structure(members) => members.all.iter().find(|m| m.name == name),
+            _ => None,
+        }
+    }
 
-impl Serialize for HiddenMap<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, member)| (name, Member(name, member))))
+    fn inner(self, name: &str) -> Option<Self> {
+        let shape = match self.kind {
+            Kind::Map { value, .. } => value,
+            _ => self.member(name)?.shape,
+        };
+        Some(Self { kind: self.detail.kind(shape), ..self })
+    }
+
+    fn item(self) -> Option<Self> {
+        match self.kind {
+            Kind::List(item, _) => Some(Self { kind: self.detail.kind(item), ..self }),
+            _ => None,
+        }
     }
 }
 
-struct Member<'a>(&'a str, &'a Value);
+/// Members as [`hide`] leaves them, and the model's sensitive ones hidden too; written without a copy.
+struct HiddenMap<'a>(&'a Map<String, Value>, Option<Shape>);
+
+struct Hidden<'a>(&'a Value, Option<Shape>);
+
+impl Serialize for HiddenMap<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let shape = self.1;
+        serializer.collect_map(self.0.iter().map(|(name, member)| {
+            let secret = is_secret(name) || shape.and_then(|s| s.member(name)).is_some_and(|m| m.sensitive);
+            (name, Member { secret, value: member, shape: shape.and_then(|s| s.inner(name)) })
+        }))
+    }
+}
+
+struct Member<'a> {
+    secret: bool,
+    value: &'a Value,
+    shape: Option<Shape>,
+}
 
 impl Serialize for Member<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.1 {
+        match self.value {
             flag if is_flag(flag) => flag.serialize(serializer),
-            Value::String(text) if is_secret(self.0) => serializer.serialize_str(&mark(text)),
-            other if is_secret(self.0) => serializer.serialize_str(&mark(&other.to_string())),
-            other => Hidden(other).serialize(serializer),
+            Value::String(text) if self.secret => serializer.serialize_str(&mark(text)),
+            other if self.secret => serializer.serialize_str(&mark(&other.to_string())),
+            other => Hidden(other, self.shape).serialize(serializer),
         }
     }
 }
@@ -205,8 +263,11 @@ impl Serialize for Member<'_> {
 impl Serialize for Hidden<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
-            Value::Object(members) => HiddenMap(members).serialize(serializer),
-            Value::Array(items) => serializer.collect_seq(items.iter().map(Hidden)),
+            Value::Object(members) => HiddenMap(members, self.1).serialize(serializer),
+            Value::Array(items) => {
+                let shape = self.1.and_then(Shape::item);
+                serializer.collect_seq(items.iter().map(|item| Hidden(item, shape)))
+            }
             plain => plain.serialize(serializer),
         }
     }
@@ -239,8 +300,54 @@ mod tests {
         let Ok(Value::Object(members)) = serde_json::from_str(text) else { panic!("an object") };
         let mut hidden = Value::Object(members.clone());
         hide(&mut hidden);
-        assert_eq!(redact_parameters(&members), hidden.to_string());
+        assert_eq!(redact_parameters(&members, None), hidden.to_string());
         assert!(!hidden.to_string().contains("hunter2"));
+    }
+
+    /// Of an operation whose members have these values.
+    fn recorded(service: &str, operation: &str, text: &str) -> String {
+        let (_, service) = model::index().and_then(|i| i.service(service)).expect("a service");
+        let detail = service.detail().expect("sound");
+        let input = Input { detail, op: detail.operation(operation).expect("an operation") };
+        let Ok(Value::Object(members)) = serde_json::from_str(text) else { panic!("an object") };
+        redact_parameters(&members, Some(input))
+    }
+
+    #[test]
+    fn the_model_says_what_is_sensitive() {
+        for (service, operation, text) in [
+            ("ssm", "PutParameter", r#"{"Name":"n","Value":"hunter2"}"#),
+            ("lambda", "CreateFunction", r#"{"FunctionName":"n","Environment":{"Variables":{"A":"hunter2"}}}"#),
+            (
+                "codebuild",
+                "CreateProject",
+                r#"{"name":"n","environment":{"environmentVariables":[{"name":"a","value":"hunter2"}]}}"#,
+            ),
+            (
+                "cloudformation",
+                "CreateStack",
+                r#"{"StackName":"n","Parameters":[{"ParameterKey":"k","ParameterValue":"hunter2"}]}"#,
+            ),
+            ("ec2", "CreateVpnConnection", r#"{"Type":"n","Options":{"TunnelOptions":[{"PreSharedKey":"hunter2"}]}}"#),
+            ("iam", "CreateLoginProfile", r#"{"UserName":"n","Password":"hunter2"}"#),
+            ("kms", "Encrypt", r#"{"KeyId":"n","Plaintext":"hunter2"}"#),
+            ("stepfunctions", "StartExecution", r#"{"stateMachineArn":"n","input":"hunter2"}"#),
+            (
+                "batch",
+                "RegisterJobDefinition",
+                r#"{"jobDefinitionName":"n","containerProperties":{"environment":[{"name":"A","value":"hunter2"}]}}"#,
+            ),
+        ] {
+            let found = recorded(service, operation, text);
+            assert!(!found.contains("hunter2") && found.contains("\"n\""), "{operation}: {found}");
+            assert!(serde_json::from_str::<Value>(&found).is_ok(), "{found}");
+        }
+        // What the model does not call so, and what it does not know, stays.
+        let plain = r#"{"Name":"n","Brandnew":{"x":"visible"}}"#;
+        assert_eq!(
+            serde_json::from_str::<Value>(&recorded("ssm", "PutParameter", plain)).unwrap()["Brandnew"]["x"],
+            "visible"
+        );
     }
 
     #[test]
@@ -289,12 +396,12 @@ mod tests {
         for (names, hidden) in [(&secret[..], true), (&harmless[..], false)] {
             for name in names {
                 let members = Map::from_iter([((*name).to_owned(), Value::from(value))]);
-                assert_eq!(!redact_parameters(&members).contains(value), hidden, "the member {name}");
+                assert_eq!(!redact_parameters(&members, None).contains(value), hidden, "the member {name}");
                 let nested = Map::from_iter([("Deep".to_owned(), Value::Object(members.clone()))]);
-                assert_eq!(!redact_parameters(&nested).contains(value), hidden, "the member {name}, deep down");
+                assert_eq!(!redact_parameters(&nested, None).contains(value), hidden, "the member {name}, deep down");
                 let answer = apply(Protocol::Json11, Value::Object(members).to_string().as_bytes()).expect("JSON");
                 assert_eq!(!String::from_utf8_lossy(&answer).contains(value), hidden, "the answer's {name}");
-                let target = redact_target(&format!("/?a=b&{name}={value}&c"));
+                let target = redact_target(&format!("/?a=b&{name}={value}&c"), None);
                 assert_eq!(!target.contains(value), hidden, "{target}");
                 assert!(target.starts_with("/?a=b&") && target.ends_with("&c"), "{target}");
             }
@@ -303,12 +410,12 @@ mod tests {
         let Ok(Value::Object(members)) = serde_json::from_str(flags) else { panic!("an object") };
         assert_eq!(
             Value::from_iter(members.clone()),
-            serde_json::from_str::<Value>(&redact_parameters(&members)).unwrap()
+            serde_json::from_str::<Value>(&redact_parameters(&members, None)).unwrap()
         );
         for target in
             ["/?Item.1.Master%55serPassw%6Frd=hunter2", "/?x=1&Signature=hunter2", "/?X-Amz-Signature=hunter2"]
         {
-            assert!(!redact_target(target).contains(value), "{target}");
+            assert!(!redact_target(target, None).contains(value), "{target}");
         }
     }
 
@@ -326,6 +433,6 @@ mod tests {
             redact_argv(&argv),
             ["x", "--password", "hidden", "--token=hidden", "A_SECRET=hidden", "--name", "n", "hidden"]
         );
-        assert_eq!(redact_target("/a?X-Amz-Signature=1&b=2"), "/a?X-Amz-Signature=hidden&b=2");
+        assert_eq!(redact_target("/a?X-Amz-Signature=1&b=2", None), "/a?X-Amz-Signature=hidden&b=2");
     }
 }

@@ -33,8 +33,22 @@ pub struct Question<'a> {
     pub operation: &'a Operation,
     pub session: SessionFacts<'a>,
     pub process: ProcessFacts<'a>,
+    pub credential: CredentialFacts<'a>,
     /// Host the request goes to.
     pub endpoint: &'a str,
+}
+
+/// What policies may know of the credentials that the request would be signed with.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CredentialFacts<'a> {
+    /// `binding`; `derived`: from an answer, a role's that was assumed, say; `none`: it goes unsigned.
+    pub kind: &'a str,
+    /// Empty if it is not known.
+    pub account: &'a str,
+    /// Who they act as; empty if it is not known.
+    pub arn: &'a str,
+    /// Operation that gave derived ones (`sts:AssumeRole`); else empty.
+    pub operation: &'a str,
 }
 
 /// What policies may know of the session.

@@ -1,10 +1,11 @@
 //! The durable, chained account of every session.
 //!
-//! Owns the database. One thread writes: it takes what has queued up, commits once, and answers all who wait. Readers
-//! have connections of their own. Never loses a decided exchange: [`Store::intent`] returns when it is durable, and what
+//! Owns the database. One thread writes: it takes what has queued up, commits its links once, and answers all who wait; the
+//! tables follow the links. Readers have connections of their own. Never loses a decided exchange: [`Store::intent`] returns when it is durable, and what
 //! cannot be written is an error that stops the exchange.
 
 mod chain;
+mod layout;
 mod line;
 mod queue;
 mod read;
@@ -212,6 +213,7 @@ mod tests {
         }
         store.event(SystemTime::now(), Event { session: Some(session.to_string()), ..Event::default() });
         store.end_session(session.clone(), "ended", SystemTime::now()).await.expect("written");
+        store.flush().await;
         let reader = Reader::open(&path).expect("opens");
         let exchanges = reader.exchanges(session.as_str()).expect("reads");
         assert_eq!(exchanges.len(), 300);
@@ -220,7 +222,7 @@ mod tests {
         let summary = reader.session(session.as_str()).expect("reads").expect("is there");
         assert_eq!((summary.state.as_str(), summary.exchanges, summary.command.len()), ("ended", 300, 2));
         assert_eq!(reader.events(&EventFilter { limit: 10, ..EventFilter::default() }).expect("reads").len(), 1);
-        let (links, _) = reader.verify().expect("reads").expect("intact");
+        let (links, _) = reader.verify(store.laid_out()).expect("reads").expect("intact");
         assert_eq!(links, 300 * 2 + 3);
     }
 
@@ -278,12 +280,12 @@ mod tests {
             store.open_session(row(&other)).await.expect("written");
             store.flush().await;
             let connection = rusqlite::Connection::open(&path).expect("opens");
-            assert_eq!(verify(&connection).expect("reads").map(|(links, _)| links), Ok(7));
+            assert_eq!(verify(&connection, store.laid_out()).expect("reads").map(|(links, _)| links), Ok(7));
             connection.execute_batch(&tamper).expect(&tamper);
             // A column that cannot be NULL has been left as it was.
             if connection.changes() > 0 {
                 tampered += 1;
-                assert!(verify(&connection).expect("reads").is_err(), "{tamper}");
+                assert!(verify(&connection, store.laid_out()).expect("reads").is_err(), "{tamper}");
             }
         }
         assert!(tampered > 60, "{tampered}");
@@ -301,6 +303,66 @@ mod tests {
         let exchanges = Reader::open(&path).and_then(|r| r.exchanges(session.as_str())).expect("reads");
         assert!(exchanges[0].error.as_deref().is_some_and(|e| e.contains("interrupted")));
         assert!(store.intent(intent(&session, 2)).await.expect("written") > ExchangeId(1));
+    }
+
+    #[tokio::test]
+    async fn what_was_not_laid_out_is_at_the_next_start() {
+        let path = temporary();
+        let session = SessionId::random();
+        let store = Store::open(&path, Durability::Process).expect("opens");
+        store.open_session(row(&session)).await.expect("written");
+        for n in 0..3 {
+            let odd = Intent {
+                parameters: r#"{"a":"\"é\n"}"#.into(),
+                policies: vec!["p".into(), "q".into()],
+                ..intent(&session, n)
+            };
+            let id = store.intent(odd).await.expect("written");
+            store.outcome(id, Outcome { status: 0, error: Some("e".into()), ..outcome() });
+        }
+        store.intent(intent(&session, 4)).await.expect("written");
+        store.event(SystemTime::now(), Event { session: Some(session.to_string()), ..Event::default() });
+        store.flush().await;
+        let connection = rusqlite::Connection::open(&path).expect("opens");
+        let all = || {
+            let reader = Reader::open(&path).expect("opens");
+            let events = EventFilter { limit: 10, ..EventFilter::default() };
+            format!("{:#?} {:#?}", reader.exchanges(session.as_str()), reader.events(&events))
+        };
+        let before = all();
+        assert_eq!(store.laid_out(), 9);
+        drop(store);
+        // As a death leaves it that came before the second outcome's row, and what was written after it.
+        let death = "DELETE FROM exchange WHERE id > 2; DELETE FROM event; UPDATE laid_out SET seq = 4;
+             UPDATE exchange SET status = NULL, bytes_sent = NULL, bytes_received = NULL, ended = NULL, error = NULL
+             WHERE id = 2;";
+        connection.execute_batch(death).expect("writes");
+        assert_ne!(all(), before);
+        assert_eq!(verify(&connection, 4).expect("reads").map(|(links, _)| links), Ok(9), "they may be on their way");
+        assert!(verify(&connection, 5).expect("reads").is_err(), "they may not");
+        let store = Store::open(&path, Durability::Process).expect("opens");
+        assert_eq!(all(), before, "laid out before anybody can ask");
+        store.flush().await;
+        assert_eq!(verify(&connection, store.laid_out()).expect("reads").map(|(links, _)| links), Ok(10));
+        assert!(all().contains("interrupted"));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_laid_out_is_recorded_all_the_same_and_laid_out_later() {
+        let path = temporary();
+        let session = SessionId::random();
+        let store = Store::open(&path, Durability::Power).expect("opens");
+        let connection = rusqlite::Connection::open(&path).expect("opens");
+        connection.execute_batch("ALTER TABLE exchange RENAME TO away").expect("writes");
+        for n in 0..300 {
+            store.intent(intent(&session, n)).await.expect("written");
+        }
+        store.flush().await;
+        assert_eq!(store.laid_out(), 0);
+        connection.execute_batch("ALTER TABLE away RENAME TO exchange").expect("writes");
+        store.flush().await;
+        assert_eq!(Reader::open(&path).and_then(|r| r.exchanges(session.as_str())).expect("reads").len(), 300);
+        assert_eq!(verify(&connection, store.laid_out()).expect("reads").map(|(links, _)| links), Ok(300));
     }
 
     #[test]
@@ -322,6 +384,6 @@ mod tests {
         assert!(again.is_err());
         fine.expect("written");
         let reader = Reader::open(&path).expect("opens");
-        assert!(reader.verify().expect("reads").is_ok());
+        assert!(reader.verify(store.laid_out()).expect("reads").is_ok());
     }
 }

@@ -5,6 +5,7 @@
 //! a mount point that does not exist yet (`~/.aws`): an empty directory is made, and removed when its last session ends.
 
 mod aws_config;
+mod java;
 mod mount_point;
 mod system;
 
@@ -97,6 +98,7 @@ pub fn prepare(facts: &Facts<'_>) -> Result<Prepared, TrustError> {
     let mut prepared = Prepared { binds: Vec::new(), points: Vec::new() };
     let bundle = system::bundles(facts, &mut prepared.binds)?;
     system::openssl(facts, &root, &mut prepared.binds)?;
+    java::keystores(facts, &mut prepared.binds)?;
     if let Some(home) = facts.home {
         aws_config::prepare(facts, home, &bundle, &mut prepared)?;
     }

@@ -131,7 +131,7 @@ fn unit() -> anyhow::Result<()> {
 
 fn blackbox() -> anyhow::Result<()> {
     tools::programs(&PROGRAMS)?;
-    tools::install(&[Tool::Clients, Tool::Moto, Tool::Js, Tool::Signing, Tool::Oidc, Tool::Rootfs])?;
+    tools::install(&tools::BLACKBOX)?;
     let mut build = cargo();
     build.args(["build", "--locked", "--workspace", "--exclude", "tollgate-ebpf", "--exclude", "xtask", "--bins"]);
     step("building what is tested", &mut build)?;

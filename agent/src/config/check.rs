@@ -2,7 +2,11 @@
 //!
 //! Pure. Owns the checks; the types are those of [`super`].
 
+use std::time::Duration;
+
 use super::{Binding, Broker, Config, Issuer, Upstream};
+use crate::aws::endpoint;
+use crate::aws::handout::web_identity::RoleArn;
 
 impl Config {
     /// The area and what is wrong in it.
@@ -153,8 +157,14 @@ impl Binding {
                 "`issuer` is `{issuer}`, which no [[identity.issuer]] has as its `url`, so the binding would match nobody; add the issuer, or write it as it stands there"
             ));
         }
-        let account = match &self.broker {
-            Broker::Static { access_key_id, account, .. } => {
+        self.broker.check()
+    }
+}
+
+impl Broker {
+    fn check(&self) -> Result<(), String> {
+        let account = match self {
+            Self::Static { access_key_id, account, .. } => {
                 if access_key_id.len() < 16 || !access_key_id.bytes().all(|b| b.is_ascii_alphanumeric()) {
                     return Err(format!(
                         "`access_key_id` is `{access_key_id}`; give the whole key id, such as AKIA followed by 16 characters"
@@ -162,7 +172,22 @@ impl Binding {
                 }
                 account
             }
-            Broker::DefaultChain { account } => account,
+            Self::DefaultChain { account } => account,
+            Self::AssumeRole { role_arn, session_tags, duration, region, source, .. } => {
+                if !matches!(**source, Self::Static { .. } | Self::DefaultChain { .. }) {
+                    return Err("the `source` of a role is another role; use `static` or `default-chain` there".into());
+                }
+                if session_tags.len() > 50 || session_tags.keys().any(|k| k.is_empty() || k.len() > 128) {
+                    return Err(
+                        "`session_tags` has more than 50 tags, or a name that is not 1 to 128 characters long".into()
+                    );
+                }
+                source.check()?;
+                return check_role(role_arn, *duration, region.as_deref());
+            }
+            Self::WebIdentity { role_arn, duration, region, .. } => {
+                return check_role(role_arn, *duration, region.as_deref());
+            }
         };
         if let Some(account) = account
             && (account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()))
@@ -171,6 +196,24 @@ impl Binding {
         }
         Ok(())
     }
+}
+
+fn check_role(role_arn: &str, duration: Duration, region: Option<&str>) -> Result<(), String> {
+    let role = RoleArn::parse(role_arn).ok_or_else(|| {
+        format!("`role_arn` is `{role_arn}`; give a role's ARN, such as arn:aws:iam::111122223333:role/agents")
+    })?;
+    if !(900..=43_200).contains(&duration.as_secs()) {
+        return Err(format!("`duration` is {} seconds; STS takes 900 to 43200", duration.as_secs()));
+    }
+    if endpoint::domain_of(&role.partition).is_none() {
+        return Err(format!("`role_arn` is of the partition `{}`, which is not known; correct it", role.partition));
+    }
+    if let Some(region) = region
+        && (region.is_empty() || !region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'))
+    {
+        return Err(format!("`region` of a broker is `{region}`; give a region name such as `eu-central-1`"));
+    }
+    Ok(())
 }
 
 impl Upstream {
@@ -319,6 +362,41 @@ mod tests {
             let message = error(text);
             assert!(message.contains(expected), "{text}\n  says: {message}\n  not:  {expected}");
             assert!(message.contains("t.toml"), "{message}");
+        }
+    }
+
+    #[test]
+    fn every_bad_value_of_a_role_says_what_to_do() {
+        let role = |more: &str| {
+            let arn = if more.starts_with(", role_arn") {
+                ""
+            } else {
+                ", role_arn = 'arn:aws:iam::111122223333:role/agents'"
+            };
+            format!("[[binding]]\nbroker = {{ kind = 'assume-role'{arn}{more} }}")
+        };
+        let good = role(
+            ", session_name = '{session}', source_identity = '{subject}', session_tags = { a = '{claim:b}' }, duration = 900, \
+             region = 'eu-central-1', source = { kind = 'default-chain' }",
+        );
+        Config::parse(&good, Path::new("t.toml")).expect("good");
+        for (more, expected) in [
+            (", role_arn = 'agents'", "binding: `role_arn` is `agents`; give a role's ARN, such as arn:aws:iam"),
+            (", role_arn = 'arn:aws-x:iam::111122223333:role/a'", "of the partition `aws-x`, which is not known"),
+            (", duration = 60", "`duration` is 60 seconds; STS takes 900 to 43200"),
+            (", region = 'EU'", "`region` of a broker is `EU`; give a region name"),
+            (", session_name = '{who}'", "`{who}` is not known; use {session}, {session_name}, {subject}"),
+            (", session_name = ''", "it is empty; leave it out"),
+            (", session_tags = { '' = 'x' }", "a name that is not 1 to 128 characters long"),
+            (", source = { kind = 'default-chain', account = '1' }", "`account` is `1`; give the 12 digits"),
+            (
+                ", source = { kind = 'web-identity', role_arn = 'arn:aws:iam::111122223333:role/a' }",
+                "the `source` of a role is another role; use `static` or `default-chain` there",
+            ),
+            (", colour = 1", "colour"),
+        ] {
+            let message = Config::parse(&role(more), Path::new("t.toml")).expect_err(expected).to_string();
+            assert!(message.contains(expected), "{message}");
         }
     }
 

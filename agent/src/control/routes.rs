@@ -53,8 +53,10 @@ pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incomi
             }
         },
         (&Method::GET, ["v1", "verify"]) => {
-            read(core, |r| {
-                Ok(match r.verify()? {
+            core.store.flush().await;
+            let laid_out = core.store.laid_out();
+            read(core, move |r| {
+                Ok(match r.verify(laid_out)? {
                     Ok((links, head)) => json!({ "intact": true, "links": links, "head": hex::encode(head) }),
                     Err(broken) => json!({ "intact": false, "broken": broken }),
                 })
@@ -129,8 +131,6 @@ async fn session(core: &Arc<Core>, id: &str) -> Response<Body> {
             "they look like s-0123456789abcdef; see `tollgate sessions list`",
         );
     }
-    // What has been answered should be seen, also by whoever asks at once.
-    core.store.flush().await;
     let id = id.to_owned();
     read(core, move |r| {
         let Some(session) = r.session(&id)? else {
@@ -144,11 +144,12 @@ async fn session(core: &Arc<Core>, id: &str) -> Response<Body> {
     .await
 }
 
-/// Reads the record on a blocking thread.
+/// Reads the record on a blocking thread. What has been answered is seen, also by whoever asks at once.
 async fn read<T: serde::Serialize + Send + 'static>(
     core: &Core,
     ask: impl FnOnce(&Reader) -> Result<T, RecordError> + Send + 'static,
 ) -> Response<Body> {
+    core.store.flush().await;
     let path = core.store.path().to_owned();
     let result = tokio::task::spawn_blocking(move || ask(&Reader::open(&path)?)).await;
     match result {

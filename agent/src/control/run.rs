@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use super::streams::{StreamError, Streams};
 use super::{Body, Peer, body, error, json};
 use crate::daemon::{Ask, Core};
-use crate::identity::{Caller, TokenSource};
+use crate::identity::TokenSource;
 use crate::launch::Spec;
 use crate::session::{Session, SessionId, State};
 use crate::sys::limits::Limit;
@@ -129,10 +129,11 @@ async fn start(core: &Arc<Core>, peer: Peer, asked: RunRequest) -> Result<Starte
     if !peer.process.is_running() {
         return Err(("the caller has ended".into(), "the command was not started"));
     }
+    let rights = Rights { uid: peer.uid, gid: peer.gid, groups };
     let id = SessionId::random();
     let token = match (&asked.token_file, &asked.token) {
         (Some(path), _) => Some(
-            TokenSource::file(asked.cwd.join(path), Caller { uid: peer.uid, gid: peer.gid })
+            TokenSource::file(asked.cwd.join(path), rights.clone())
                 .map_err(|e| (e.to_string(), "check --identity-token-file"))?,
         ),
         (None, Some(text)) => Some(TokenSource::value(credential::Secret::new(text.clone()))),
@@ -160,7 +161,6 @@ async fn start(core: &Arc<Core>, peer: Peer, asked: RunRequest) -> Result<Starte
         let _ = sys::cgroup::remove(&cgroup, Duration::ZERO);
         (e.to_string(), "the command was not started")
     })?;
-    let rights = Rights { uid: peer.uid, gid: peer.gid, groups };
     match spawn(core, asked, rights, limits, &session, &dir, streams).await {
         Ok((child, points)) => {
             if let Some(pid) = child.id().and_then(|p| i32::try_from(p).ok()) {

@@ -9,10 +9,13 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwapOption;
 use tokio::sync::Mutex;
 
+use super::role::{Role, Sts};
 use super::sdk::DefaultChain;
+use super::session::{ForSession, PerSession};
 use super::{BrokerError, Held, static_keys};
 use crate::config::{self, Binding};
 use crate::identity::Principal;
+use crate::session::SessionId;
 
 /// Renewal starts this long before the end: longer than most uploads take, which are signed at their start.
 const AHEAD: Duration = Duration::from_secs(5 * 60);
@@ -22,27 +25,74 @@ const BACK_OFF: Duration = Duration::from_secs(2);
 /// All bindings of the configuration, in its order.
 #[derive(Debug)]
 pub struct Brokers {
-    bindings: Vec<(Selector, Arc<Broker>)>,
+    bindings: Vec<(Selector, Kind)>,
+}
+
+/// What a binding gives.
+#[derive(Debug)]
+enum Kind {
+    /// The same credentials for everybody.
+    Shared(Arc<Broker>),
+    /// Credentials of each session's own.
+    PerSession(PerSession),
+}
+
+/// For whom credentials are asked.
+#[derive(Debug, Clone)]
+pub struct Client<'a> {
+    pub session: &'a SessionId,
+    pub session_name: &'a str,
+    pub principal: Arc<Principal>,
 }
 
 impl Brokers {
-    /// Reads the files of static bindings; a default chain is asked when it is first used.
-    pub fn new(bindings: &[Binding]) -> Result<Self, BrokerError> {
+    /// Reads the files of static bindings; a default chain or STS is asked when it is first needed.
+    pub fn new(bindings: &[Binding], sts: &Arc<dyn Sts>) -> Result<Self, BrokerError> {
         let bindings = bindings
             .iter()
-            .map(|b| Ok((Selector::of(b), Arc::new(Broker::new(&b.broker)?))))
+            .map(|b| {
+                let kind = match Role::of(&b.broker) {
+                    Some(role) => Kind::PerSession(PerSession::new(role, &b.broker, sts.clone())?),
+                    None => Kind::Shared(Arc::new(Broker::new(&b.broker)?)),
+                };
+                Ok((Selector::of(b), kind))
+            })
             .collect::<Result<_, _>>()?;
         Ok(Self { bindings })
     }
 
     /// The held credentials of the first binding that matches a principal.
-    pub async fn held(&self, principal: &Principal) -> Result<Arc<Held>, BrokerError> {
-        let broker = self.bindings.iter().find(|(selector, _)| selector.matches(principal)).map(|(_, broker)| broker);
-        let broker = broker.ok_or_else(|| BrokerError::NoBinding {
+    pub async fn held(&self, client: &Client<'_>) -> Result<Arc<Held>, BrokerError> {
+        let now = SystemTime::now();
+        match self.of(&client.principal)? {
+            Kind::Shared(broker) => broker.clone().held(now).await,
+            Kind::PerSession(roles) => roles.broker(client, now)?.held(now).await,
+        }
+    }
+
+    /// The role that a principal's requests are signed as, if its binding names one.
+    pub fn role(&self, principal: &Principal) -> Option<&str> {
+        match self.of(principal).ok()? {
+            Kind::Shared(_) => None,
+            Kind::PerSession(roles) => Some(roles.role.arn()),
+        }
+    }
+
+    /// Forgets what was held for a session.
+    pub fn forget(&self, session: &SessionId) {
+        for (_, kind) in &self.bindings {
+            if let Kind::PerSession(roles) = kind {
+                roles.forget(session);
+            }
+        }
+    }
+
+    fn of(&self, principal: &Principal) -> Result<&Kind, BrokerError> {
+        let kind = self.bindings.iter().find(|(selector, _)| selector.matches(principal)).map(|(_, kind)| kind);
+        kind.ok_or_else(|| BrokerError::NoBinding {
             subject: principal.subject.clone(),
             issuer: principal.issuer.as_ref().map_or_else(|| "no issuer".to_owned(), |i| format!("issuer `{i}`")),
-        })?;
-        broker.clone().held(SystemTime::now()).await
+        })
     }
 }
 
@@ -92,13 +142,15 @@ fn glob(pattern: &str, text: &str) -> bool {
 enum Source {
     Static(Arc<Held>),
     Chain(DefaultChain),
+    /// A role, in one session's name.
+    Role(ForSession),
     #[cfg(test)]
     Counted(tests::Counted),
 }
 
 /// A source with a cache in front of it.
 #[derive(Debug)]
-struct Broker {
+pub(super) struct Broker {
     source: Source,
     cached: ArcSwapOption<Held>,
     /// Held by whoever renews; remembers the last failure.
@@ -106,7 +158,7 @@ struct Broker {
 }
 
 impl Broker {
-    fn new(broker: &config::Broker) -> Result<Self, BrokerError> {
+    pub(super) fn new(broker: &config::Broker) -> Result<Self, BrokerError> {
         Ok(Self::over(match broker {
             config::Broker::Static { access_key_id, secret_access_key_file, session_token_file, account } => {
                 Source::Static(Arc::new(static_keys::load(
@@ -117,14 +169,22 @@ impl Broker {
                 )?))
             }
             config::Broker::DefaultChain { account } => Source::Chain(DefaultChain::new(account.clone())),
+            config::Broker::AssumeRole { role_arn, .. } | config::Broker::WebIdentity { role_arn, .. } => {
+                let reason = "a role cannot be the source of another one".to_owned();
+                return Err(BrokerError::Role { role: role_arn.clone(), reason });
+            }
         }))
+    }
+
+    pub(super) fn of_role(role: ForSession) -> Self {
+        Self::over(Source::Role(role))
     }
 
     fn over(source: Source) -> Self {
         Self { source, cached: ArcSwapOption::empty(), renewing: Mutex::new(None) }
     }
 
-    async fn held(self: Arc<Self>, now: SystemTime) -> Result<Arc<Held>, BrokerError> {
+    pub(super) async fn held(self: Arc<Self>, now: SystemTime) -> Result<Arc<Held>, BrokerError> {
         if let Source::Static(held) = &self.source {
             return Ok(held.clone());
         }
@@ -147,6 +207,12 @@ impl Broker {
         }
     }
 
+    /// Whether it holds nothing that could still be used, and nobody is asking for it.
+    pub(super) fn is_idle(&self, now: SystemTime) -> bool {
+        self.renewing.try_lock().is_ok()
+            && self.cached.load().as_ref().is_some_and(|h| h.ends_within(Duration::ZERO, now))
+    }
+
     /// Asks the source, unless somebody just did.
     async fn renew(&self, margin: Duration, now: SystemTime) -> Result<Arc<Held>, BrokerError> {
         let mut failure = self.renewing.lock().await;
@@ -163,6 +229,7 @@ impl Broker {
         let result = match &self.source {
             Source::Static(held) => Ok(Held::clone(held)),
             Source::Chain(chain) => chain.load().await,
+            Source::Role(role) => role.load(now).await,
             #[cfg(test)]
             Source::Counted(counted) => counted.load().await,
         };
@@ -293,8 +360,11 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_bound_is_a_clear_error() {
-        let brokers = Brokers::new(&[binding("group = 'ci'")]).expect("valid");
-        let error = brokers.held(&Principal::unidentified()).await.expect_err("nobody").to_string();
+        let sts: Arc<dyn Sts> = Arc::new(crate::credential::session::tests::Counted::default());
+        let brokers = Brokers::new(&[binding("group = 'ci'")], &sts).expect("valid");
+        let session = SessionId::random();
+        let client = Client { session: &session, session_name: "job", principal: Arc::new(Principal::unidentified()) };
+        let error = brokers.held(&client).await.expect_err("nobody").to_string();
         assert_eq!(error, "no binding matches subject `unidentified` of no issuer; add a [[binding]] for it");
     }
 

@@ -95,6 +95,7 @@ impl Core {
     pub async fn close_session(&self, id: &SessionId, to: State) -> bool {
         let Some(session) = self.sessions.close(id, to) else { return false };
         self.placeholders.revoke(id);
+        self.brokers.load().forget(id);
         if let Err(e) = self.store.end_session(id.clone(), to.as_str(), SystemTime::now()).await {
             tracing::error!("the end of session {id} could not be recorded: {e}");
         }

@@ -34,7 +34,7 @@ use crate::aws::error::ErrorKind;
 use crate::aws::operation::{self, BodyNeed, Operation, Protocol, Route};
 use crate::aws::sigv4::{self, Chain, Claim, Payload};
 use crate::config::Mode;
-use crate::credential::{Held, Placeholder};
+use crate::credential::{Client, Derived, Held, Placeholder};
 use crate::identity::Principal;
 use crate::journal::Kind;
 use crate::policy::{Decision, Effect, ProcessFacts, Question, SessionFacts};
@@ -68,8 +68,11 @@ struct Exchange<'a> {
     /// Known from the stage that found them on, for the answer and the record of a refusal.
     protocol: Option<Protocol>,
     operation: Option<Arc<Operation>>,
+    /// The body of a request that was not understood.
+    unread: Bytes,
     /// Account of the held credentials, where it is known.
     account: Option<String>,
+    signer: Signer,
     recorded: Option<ExchangeId>,
     passage: Arc<Passage>,
     /// For the body and what was read in it, both of which live as long as this.
@@ -89,7 +92,9 @@ impl<'a> Exchange<'a> {
             request_id: OnceLock::new(),
             protocol: None,
             operation: None,
+            unread: Bytes::new(),
             account: None,
+            signer: Signer::Nobody,
             recorded: None,
             passage: Arc::new(Passage { life: connection.life.clone(), ..Passage::default() }),
             share: Share::default(),
@@ -107,6 +112,7 @@ impl<'a> Exchange<'a> {
         let (payload, chain) = self.authenticate(&claim, &body)?;
         let held = self.held(&claim).await;
         self.account = held.as_ref().ok().and_then(|h| h.account.clone());
+        self.signer = Signer::Held(self.placeholder(&claim)?.1.behind.clone());
         let operation = self.understand(route, &body)?;
         let decision = self.decide(&operation)?;
         let held = worth_asking(decision.effect, held)?;
@@ -128,7 +134,15 @@ impl<'a> Exchange<'a> {
 
     /// The signature that the request carries; `None`: none. A presigned URL's is taken out of it.
     fn claim(&mut self) -> Result<Option<Claim>, Refusal> {
-        let claim = sigv4::claim(&self.parts).map_err(|e| refusal::of_signature(&e))?;
+        let claim = match sigv4::claim(&self.parts) {
+            // SSO's token in a header of its own: its operations need no signature, all others do.
+            Err(sigv4::SigError::Unsupported { mode: sigv4::Mode::Bearer })
+                if !self.parts.headers.contains_key(header::AUTHORIZATION) =>
+            {
+                None
+            }
+            claim => claim.map_err(|e| refusal::of_signature(&e))?,
+        };
         if let Some(claim) = &claim {
             sigv4::hoist(&mut self.parts, claim).map_err(|e| refusal::of_signature(&e))?;
         }
@@ -142,7 +156,8 @@ impl<'a> Exchange<'a> {
             region: claim.region_at(endpoint.region.as_deref()),
             service: &claim.service,
         });
-        let route = operation::route(endpoint, scope, &self.parts).map_err(|e| Refusal::malformed(e.to_string()))?;
+        let route =
+            operation::route(endpoint, scope, &self.parts).map_err(|e| Refusal::not_understood(e.to_string()))?;
         self.protocol = Some(route.protocol());
         Ok(route)
     }
@@ -250,7 +265,9 @@ impl<'a> Exchange<'a> {
 
     async fn held_of_binding(&self) -> Result<Arc<Held>, Refusal> {
         let brokers = self.connection.core.brokers.load_full();
-        brokers.held(&self.principal).await.map_err(|e| {
+        let session = &self.connection.session;
+        let client = Client { session: &session.id, session_name: &session.name, principal: self.principal.clone() };
+        brokers.held(&client).await.map_err(|e| {
             Refusal::new(
                 ErrorKind::AccessDenied,
                 "there are no credentials for this session's principal; ask whoever runs Tollgate here",
@@ -265,9 +282,14 @@ impl<'a> Exchange<'a> {
             Read::Whole(bytes) => Some(bytes.as_ref()),
             Read::Stream(_) => None,
         };
-        let operation = route
-            .finish(self.parts.uri.query().unwrap_or_default(), bytes, self.account.as_deref())
-            .map_err(|e| Refusal::malformed(e.to_string()))?;
+        let found = route.finish(self.parts.uri.query().unwrap_or_default(), bytes, self.account.as_deref());
+        if found.as_ref().map_or(true, |o| o.name == "unknown")
+            && let Read::Whole(bytes) = body
+        {
+            // What could not be read as parameters is recorded as it came.
+            self.unread = bytes.clone();
+        }
+        let operation = found.map_err(|e| Refusal::not_understood(e.to_string()))?;
         let operation = Arc::new(operation);
         self.operation = Some(operation.clone());
         Ok(operation)
@@ -291,6 +313,7 @@ impl<'a> Exchange<'a> {
             operation,
             session: SessionFacts { id: c.session.id.as_str(), name: &c.session.name },
             process: ProcessFacts { exe: &c.exe, pid: c.flow.pid, uid: c.flow.uid },
+            credential: handout::facts(&self.signer, self.account.as_deref()),
             endpoint: &c.endpoint.host,
         }))
     }
@@ -411,6 +434,14 @@ fn worth_asking<T>(effect: Effect, held: Result<T, Refusal>) -> Result<Result<T,
         Effect::Hold => held.map(Ok),
         Effect::Allow | Effect::Deny => Ok(held),
     }
+}
+
+/// Whose credentials a request is signed with.
+enum Signer {
+    /// It goes unsigned.
+    Nobody,
+    /// The binding's, or those behind the placeholder that it came with.
+    Held(Option<Arc<Derived>>),
 }
 
 /// A request body after the reading stage.

@@ -12,8 +12,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version};
+use http_body_util::{BodyExt, Limited};
 
 pub use link::UpstreamBody;
 
@@ -21,6 +23,7 @@ use self::connect::{Connector, Opened, Override};
 use self::link::{Link, Unsent};
 use self::pool::{Pool, Taken};
 use super::body::RequestBody;
+use crate::credential::{Asking, Sts};
 use crate::{config, tls};
 
 /// Pooled connections that are tried before a fresh one is made.
@@ -131,6 +134,20 @@ impl Upstreams {
         };
         sent.map_err(|unsent| match unsent {
             Unsent::No(e) | Unsent::Yes(_, e) => e,
+        })
+    }
+}
+
+/// Longest answer of STS's that is read.
+const LONGEST_STS: usize = 1 << 20;
+
+impl Sts for Upstreams {
+    fn ask(&self, host: String, request: Request<Bytes>) -> Asking<'_> {
+        Box::pin(async move {
+            let answer = self.send(&host, 443, "tollgate", request.map(RequestBody::Whole)).await;
+            let (parts, body) = answer.map_err(|e| e.to_string())?.into_parts();
+            let body = Limited::new(body, LONGEST_STS).collect().await.map_err(|e| e.to_string())?;
+            Ok((parts.status, body.to_bytes()))
         })
     }
 }

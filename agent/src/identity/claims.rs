@@ -30,6 +30,7 @@ pub(super) fn principal(issuer: &str, config: &Issuer, claims: Map<String, Value
         groups,
         claims: claims.into_iter().collect(),
         expires: Some(expires),
+        token: None,
     })
 }
 

@@ -1,29 +1,26 @@
 //! Where a session's token comes from, and noticing that it has been renewed.
 //!
 //! Owns the reading of token files. The daemon is root and the path is the caller's, so a file is opened **as the
-//! caller**: a thread of its own takes the caller's file system identity, under which the kernel checks every
-//! directory, link and mode on the way, and keeps it until it ends. What the kernel would still allow because of the
-//! daemon's own groups, and anything that is not a plain file, is refused after opening. A token given as text is
-//! kept as it is and never changes.
+//! caller**, on a thread of its own with the caller's rights. Anything that is not a plain file is refused after opening.
+//! A token given as text is kept as it is and never changes.
 //!
 //! Never puts a token into a message, and never reads with more rights than the caller has.
 
-use std::fs::{File, OpenOptions};
-use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
-use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::token::MAX_TOKEN;
 use super::{IdentityError, Principal, Verifier};
 use crate::credential::Secret;
+use crate::sys::rights::{self, Rights};
 
 /// How often a token file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -32,26 +29,19 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// First pause before a token is tried again that the provider kept us from verifying; it doubles up to a minute.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Whose rights a token file is read with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Caller {
-    pub uid: u32,
-    pub gid: u32,
-}
-
 /// Where a session's token comes from.
 #[derive(Debug, Clone)]
 pub struct TokenSource(Kind);
 
 #[derive(Debug, Clone)]
 enum Kind {
-    File { path: PathBuf, caller: Caller },
+    File { path: PathBuf, caller: Rights },
     Value(Secret),
 }
 
 impl TokenSource {
     /// A file, read with the rights of `caller`; the path must be absolute.
-    pub fn file(path: impl Into<PathBuf>, caller: Caller) -> Result<Self, IdentityError> {
+    pub fn file(path: impl Into<PathBuf>, caller: Rights) -> Result<Self, IdentityError> {
         let path = path.into();
         if !path.is_absolute() {
             return Err(failed(&path, "the path is not absolute; give the whole path"));
@@ -68,18 +58,19 @@ impl TokenSource {
     pub async fn read(&self) -> Result<Secret, IdentityError> {
         let (path, caller) = match &self.0 {
             Kind::Value(token) => return Ok(token.clone()),
-            Kind::File { path, caller } => (path.clone(), *caller),
+            Kind::File { path, caller } => (path, caller),
         };
         let (answer, result) = oneshot::channel();
         let wanted = path.clone();
-        as_caller("token-read", wanted.clone(), caller, move |ready| {
+        let reading = caller.thread("token-read", move |taken| {
             // Nobody waits any more: nothing is lost.
-            let _ = answer.send(ready.and_then(|()| read_file(&wanted, caller)));
-        })?;
+            let _ = answer.send(read_file(&wanted, taken));
+        });
+        reading.map_err(|e| failed(path, e))?;
         match tokio::time::timeout(READ_TIMEOUT, result).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(failed(&path, "the reading thread ended")),
-            Err(_) => Err(failed(&path, "reading takes too long; keep it on a local file system")),
+            Ok(Err(_)) => Err(failed(path, "the reading thread ended")),
+            Err(_) => Err(failed(path, "reading takes too long; keep it on a local file system")),
         }
     }
 }
@@ -98,7 +89,7 @@ pub fn spawn_watch(
     let started = match source.0 {
         // The sender goes away after the one value, but retries of it do not need it.
         Kind::Value(token) => changes.try_send(Ok(token)).map_err(|e| failed(Path::new("-"), e)),
-        Kind::File { path, caller } => look_for_changes(path, caller, changes),
+        Kind::File { path, caller } => look_for_changes(path, &caller, changes),
     };
     tokio::spawn(async move {
         match started {
@@ -147,14 +138,19 @@ async fn follow(
 /// A thread that sends what the file holds, at once and whenever that changes, until nobody listens.
 fn look_for_changes(
     path: PathBuf,
-    caller: Caller,
+    caller: &Rights,
     changes: mpsc::Sender<Result<Secret, IdentityError>>,
 ) -> Result<(), IdentityError> {
-    as_caller("token-watch", path.clone(), caller, move |ready| {
+    let place = path.clone();
+    let watching = caller.thread("token-watch", move |taken| {
+        if taken.is_err() {
+            let _ = changes.blocking_send(read_file(&path, taken));
+            return;
+        }
         let mut last = None;
         while !changes.is_closed() {
             // The content is compared, not the time: two writes may share one.
-            let now = ready.clone().and_then(|()| read_file(&path, caller));
+            let now = read_file(&path, Ok(()));
             if last.as_ref() != Some(&now) {
                 if changes.blocking_send(now.clone()).is_err() {
                     return;
@@ -163,41 +159,17 @@ fn look_for_changes(
             }
             std::thread::sleep(LOOK);
         }
-    })
+    });
+    watching.map(drop).map_err(|e| failed(&place, e))
 }
 
-/// Runs `work` on a new thread that has, for files, only the rights of `caller`; `work` is told if that failed.
-fn as_caller(
-    name: &str,
-    path: PathBuf,
-    caller: Caller,
-    work: impl FnOnce(Result<(), IdentityError>) + Send + 'static,
-) -> Result<(), IdentityError> {
-    let place = path.clone();
-    std::thread::Builder::new()
-        .name(name.into())
-        .stack_size(128 << 10)
-        .spawn(move || {
-            let (uid, gid) = (Uid::from_raw(caller.uid), Gid::from_raw(caller.gid));
-            // Group first: afterwards this thread may no longer change it. Both calls answer with what was before,
-            // so a second one tells whether the first took effect. The thread ends with these rights.
-            setfsgid(gid);
-            setfsuid(uid);
-            let taken = setfsgid(gid) == gid && setfsuid(uid) == uid;
-            work(if taken { Ok(()) } else { Err(failed(&place, "cannot take the caller's rights")) });
-        })
-        .map(drop)
-        .map_err(|e| failed(&path, e))
-}
-
-fn read_file(path: &Path, caller: Caller) -> Result<Secret, IdentityError> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        // A pipe must not keep us waiting; it is refused below.
-        .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).bits())
-        .open(path)
-        .map_err(|e| failed(path, e))?;
-    check(&file, caller).map_err(|why| failed(path, why))?;
+/// Reads with the rights of this thread, if they could be `taken`.
+fn read_file(path: &Path, taken: io::Result<()>) -> Result<Secret, IdentityError> {
+    // A pipe must not keep us waiting; it is refused below.
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let opened = taken.and_then(|()| rights::open(path, flags)).map_err(|e| failed(path, e))?;
+    let mut file = File::from(opened);
+    check(&file).map_err(|why| failed(path, why))?;
     let mut text = String::new();
     Read::by_ref(&mut file).take(MAX_TOKEN as u64 + 64).read_to_string(&mut text).map_err(|e| match e.kind() {
         std::io::ErrorKind::InvalidData => failed(path, "it is not text; give a file that holds one token"),
@@ -206,10 +178,9 @@ fn read_file(path: &Path, caller: Caller) -> Result<Secret, IdentityError> {
     Ok(Secret::new(text))
 }
 
-/// Whether the opened file is one that the caller could have read by its own means.
-fn check(file: &File, caller: Caller) -> Result<(), String> {
-    let meta = file.metadata().map_err(|e| e.to_string())?;
-    if !meta.is_file() {
+/// Whether the opened file is one that a token may be in.
+fn check(file: &File) -> Result<(), String> {
+    if !file.metadata().map_err(|e| e.to_string())?.is_file() {
         return Err("it is not a regular file".into());
     }
     // `/proc/self` means the daemon here, whoever named it.
@@ -217,14 +188,7 @@ fn check(file: &File, caller: Caller) -> Result<(), String> {
     if system == PROC_SUPER_MAGIC || system == SYSFS_MAGIC {
         return Err("it is a file of the kernel".into());
     }
-    // Opening was checked against the caller's user and group, but also against the daemon's further groups.
-    let may = match meta.mode() {
-        _ if caller.uid == 0 => true,
-        mode if meta.uid() == caller.uid => mode & 0o400 != 0,
-        mode if meta.gid() == caller.gid => mode & 0o040 != 0,
-        mode => mode & 0o004 != 0,
-    };
-    if may { Ok(()) } else { Err(format!("user {} may not read it", caller.uid)) }
+    Ok(())
 }
 
 fn failed(path: &Path, why: impl ToString) -> IdentityError {
@@ -236,14 +200,16 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::sync::Mutex;
 
+    use nix::unistd::{Gid, Uid};
+
     use super::super::testing::{Directory, Issuer};
     use super::*;
 
-    fn me() -> Caller {
-        Caller { uid: Uid::effective().as_raw(), gid: Gid::effective().as_raw() }
+    fn me() -> Rights {
+        Rights { uid: Uid::effective().as_raw(), gid: Gid::effective().as_raw(), groups: Vec::new() }
     }
 
-    async fn problem(path: &Path, caller: Caller) -> String {
+    async fn problem(path: &Path, caller: Rights) -> String {
         TokenSource::file(path, caller).unwrap().read().await.unwrap_err().to_string()
     }
 
@@ -283,31 +249,31 @@ mod tests {
     #[tokio::test]
     async fn reads_with_the_rights_of_the_caller() {
         let dir = Directory::new();
-        let nobody = Caller { uid: 65534, gid: 65534 };
+        let nobody = || Rights { uid: 65534, gid: 65534, groups: vec![65534] };
         let open = dir.path().join("open");
         std::fs::write(&open, "open").unwrap();
         std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).unwrap();
         if !Uid::effective().is_root() {
-            assert!(problem(&open, nobody).await.contains("cannot take the caller's rights"));
+            assert!(problem(&open, nobody()).await.contains("cannot take the caller's rights"));
             return;
         }
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(TokenSource::file(&open, nobody).unwrap().read().await.unwrap().expose(), "open");
+        assert_eq!(TokenSource::file(&open, nobody()).unwrap().read().await.unwrap().expose(), "open");
 
         let closed = dir.path().join("closed");
         std::fs::write(&closed, "closed").unwrap();
         std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(problem(&closed, nobody).await.contains("denied"));
+        assert!(problem(&closed, nobody()).await.contains("denied"));
         let link = dir.path().join("link");
         symlink(&closed, &link).unwrap();
-        assert!(problem(&link, nobody).await.contains("denied"));
+        assert!(problem(&link, nobody()).await.contains("denied"));
 
         // A readable file in a directory that the caller cannot enter.
         let private = dir.path().join("private");
         std::fs::create_dir(&private).unwrap();
         std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o700)).unwrap();
         std::fs::write(private.join("token"), "x").unwrap();
-        assert!(problem(&private.join("token"), nobody).await.contains("denied"));
+        assert!(problem(&private.join("token"), nobody()).await.contains("denied"));
         // Afterwards the daemon's own rights are as before.
         assert!(std::fs::read(&closed).is_ok());
     }

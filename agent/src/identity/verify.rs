@@ -15,6 +15,7 @@ use super::provider::{KeySet, Patience, Provider};
 use super::token::{Draft, asymmetric, printable};
 use super::{IdentityError, Principal, claims};
 use crate::config::{Identity, Issuer};
+use crate::credential::Secret;
 
 /// Verifies tokens of the configured issuers.
 pub struct Verifier {
@@ -65,7 +66,8 @@ impl Verifier {
                 },
             },
         };
-        claims::principal(&draft.issuer, &trusted.provider.config, claims)
+        let principal = claims::principal(&draft.issuer, &trusted.provider.config, claims)?;
+        Ok(Principal { token: Some(Secret::new(draft.text)), ..principal })
     }
 }
 

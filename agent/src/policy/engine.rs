@@ -29,6 +29,8 @@ use crate::identity::Principal;
 
 /// Most actions, and most principals, that are kept; beyond that they are made anew for each decision.
 const MAX_KEPT: usize = 4096;
+/// Most answers that are kept of one action.
+const MAX_PERMITTED: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Engine {
@@ -48,6 +50,17 @@ struct Bucket {
     usages: Vec<Usage>,
     /// The action with its groups.
     action: Arc<Entity>,
+    /// Where no policy reads the context: what has been permitted, to whom, on which resource. Nothing else could make
+    /// the answer another.
+    permitted: RwLock<Vec<Permitted>>,
+}
+
+/// What has been permitted to one principal.
+#[derive(Debug)]
+struct Permitted {
+    /// Held, so that its address is nobody else's.
+    principal: Arc<Known>,
+    permits: HashMap<Box<str>, Vec<usize>>,
 }
 
 /// A rule of a bucket.
@@ -125,11 +138,14 @@ impl Engine {
     fn judge(
         &self,
         question: &Question<'_>,
-        principal: &Known,
+        principal: &Arc<Known>,
         bucket: &Bucket,
         arn: &str,
         contexts: &[Context],
     ) -> Result<Verdict, String> {
+        if let Some(permits) = bucket.recall(principal, arn) {
+            return Ok(Verdict::Permitted(permits));
+        }
         let resource = Arc::new(entity::resource(arn));
         let entry = |entity: &Entity| EntityUIDEntry::known(entity.uid().clone(), None);
         let request = |context: &Context| {
@@ -171,7 +187,10 @@ impl Engine {
             None if permits.is_empty() => {
                 Verdict::Denied { policies: permits, reason: nothing_permits(question, bucket, arn, failed) }
             }
-            None => Verdict::Permitted(permits),
+            None => {
+                bucket.keep(principal, arn, &permits);
+                Verdict::Permitted(permits)
+            }
         })
     }
 
@@ -242,13 +261,42 @@ impl Engine {
         rules.sort_by_key(|entry| !self.rules[entry.rule].forbids());
         let groups = self.rules.iter().flat_map(|r| r.scope.groups()).chain(entity::LEVELS);
         let groups: Vec<&str> = groups.filter(|g| in_group(action, level, g)).collect();
-        Bucket { rules, usages, action: Arc::new(entity::action(action, &groups)) }
+        let action = Arc::new(entity::action(action, &groups));
+        Bucket { rules, usages, action, permitted: RwLock::default() }
     }
 }
 
 impl Bucket {
     fn action_id(&self) -> &str {
         self.action.uid().eid().as_ref()
+    }
+
+    fn reads_context(&self) -> bool {
+        self.usages.iter().any(|usage| usage.whole || !usage.members.is_empty())
+    }
+
+    /// The permits that applied to the same question before.
+    fn recall(&self, principal: &Arc<Known>, arn: &str) -> Option<Vec<usize>> {
+        if self.reads_context() {
+            return None;
+        }
+        let permitted = read(&self.permitted);
+        permitted.iter().find(|p| Arc::ptr_eq(&p.principal, principal))?.permits.get(arn).cloned()
+    }
+
+    fn keep(&self, principal: &Arc<Known>, arn: &str, permits: &[usize]) {
+        if self.reads_context() {
+            return;
+        }
+        let mut permitted = write(&self.permitted);
+        if permitted.iter().map(|p| p.permits.len()).sum::<usize>() >= MAX_PERMITTED {
+            permitted.clear();
+        }
+        let at = permitted.iter().position(|p| Arc::ptr_eq(&p.principal, principal)).unwrap_or_else(|| {
+            permitted.push(Permitted { principal: principal.clone(), permits: HashMap::new() });
+            permitted.len() - 1
+        });
+        permitted[at].permits.insert(arn.into(), permits.to_vec());
     }
 }
 
@@ -351,6 +399,10 @@ fn context(question: &Question<'_>, usage: &Usage) -> Context {
         "operation" => operation.name.as_str().into(),
         "region" => operation.region.as_str().into(),
         "service" => operation.service.as_str().into(),
+        "credential" => {
+            let c = &question.credential;
+            Value::record([("kind", c.kind), ("account", c.account), ("arn", c.arn), ("operation", c.operation)], None)
+        }
         "session" => Value::record([("id", session.id), ("name", session.name)], None),
         "process" => Value::record(
             [

@@ -18,8 +18,8 @@ pub(super) struct SchemaAction {
 }
 
 /// Members of `context`.
-pub(super) const CONTEXT: [&str; 7] =
-    ["endpoint", "operation", "parameters", "process", "region", "service", "session"];
+pub(super) const CONTEXT: [&str; 8] =
+    ["credential", "endpoint", "operation", "parameters", "process", "region", "service", "session"];
 
 /// A schema with these actions, whose requests have parameters of this shape.
 pub(super) fn build(actions: &[SchemaAction], parameters: &Shape) -> Result<Schema, String> {
@@ -67,6 +67,7 @@ pub(super) fn build(actions: &[SchemaAction], parameters: &Shape) -> Result<Sche
 fn context(parameters: &Shape) -> Value {
     let text = || json!({"type": "String"});
     json!({"type": "Record", "attributes": {
+        "credential": record(&[("kind", "String"), ("account", "String"), ("arn", "String"), ("operation", "String")]),
         "endpoint": text(),
         "operation": text(),
         "region": text(),

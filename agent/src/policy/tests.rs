@@ -24,6 +24,10 @@ fn catalog() -> Arc<dyn ActionCatalog> {
         ("iam:PutRolePolicy", PermissionsManagement),
         ("secretsmanager:GetSecretValue", Read),
         ("sts:GetCallerIdentity", Read),
+        ("sts:AssumeRole", Write),
+        ("sts:AssumeRoleWithSAML", Write),
+        ("sts:AssumeRoleWithWebIdentity", Write),
+        ("sts:AssumeRoot", Write),
     ]))
 }
 
@@ -45,6 +49,7 @@ fn alice() -> Principal {
         groups: vec!["readers".into()],
         claims: BTreeMap::from([("team".into(), json!("red")), ("realm".into(), json!({"roles": ["ops", "dev"]}))]),
         expires: None,
+        token: None,
     }
 }
 
@@ -71,6 +76,12 @@ pub(super) fn ask(set: &PolicySet, principal: &Principal, operation: &Operation)
         operation,
         session: SessionFacts { id: "s-0123456789abcdef", name: "nightly" },
         process: ProcessFacts { exe: "/usr/bin/aws", pid: 42, uid: 1000 },
+        credential: CredentialFacts {
+            kind: "derived",
+            account: "111122223333",
+            arn: "arn:aws:sts::111122223333:assumed-role/deploy/run",
+            operation: "sts:AssumeRole",
+        },
         endpoint: "s3.eu-central-1.amazonaws.com",
     })
 }
@@ -105,6 +116,31 @@ fn nothing_is_permitted_by_default() {
     );
     let decision = ask(&set(""), &Principal::unidentified(), &operation(&["s3:PutObject"], &[OBJECT]));
     assert!(decision.reason.contains("no verified identity: start it with a token"), "{}", decision.reason);
+}
+
+#[test]
+fn what_was_permitted_once_is_so_again_for_the_same_question_only() {
+    let alone = set("@id(\"reds\") permit(principal, action == AWS::Action::\"s3:GetObject\", resource) when
+         { principal.hasTag(\"team\") && principal.getTag(\"team\").contains(\"red\") && resource.arn like \"*demo/a/*\" };");
+    let get =
+        |who: &Principal, object: &str| ask(&alone, who, &operation(&["s3:GetObject"], &[object])).policies.join(" ");
+    let blue = Principal { claims: BTreeMap::from([("team".into(), json!("blue"))]), ..alice() };
+    let alice = alice();
+    for n in 0..300 {
+        assert_eq!(get(&alice, OBJECT), "reds");
+        assert_eq!(get(&blue, OBJECT), "");
+        assert_eq!(get(&alice, "arn:aws:s3:::demo/b"), "");
+        // More than are kept.
+        assert_eq!(get(&alice, &format!("arn:aws:s3:::demo/a/{n}")), "reds");
+    }
+    // What the context says may be another the next time.
+    let small = set("permit(principal, action, resource) when
+         { context.parameters has MaxCount && context.parameters.MaxCount < 2 };");
+    for (count, expected) in [(1, Effect::Allow), (2, Effect::Deny), (1, Effect::Allow)] {
+        let mut asked = operation(&["ec2:RunInstances"], &["*"]);
+        asked.parameters.insert("MaxCount".into(), json!(count));
+        assert_eq!(ask(&small, &alice, &asked).effect, expected, "{count}");
+    }
 }
 
 #[test]
@@ -550,6 +586,10 @@ fn the_shipped_policies_do_what_they_say() {
             (person(&["operators"]), "ec2:RunInstances", "*", "no-instances"),
             (person(&["operators"]), "secretsmanager:GetSecretValue", "*", "no-secrets"),
             (person(&["operators"]), "unknown:unknown", "*", ""),
+            (person(&[]), "sts:AssumeRoleWithWebIdentity", "arn:aws:iam::1:role/x", "web-identity"),
+            (person(&["deployers"]), "sts:AssumeRole", "arn:aws:iam::111122223333:role/deploy", "deployers-role"),
+            (person(&["deployers"]), "sts:AssumeRole", "arn:aws:iam::444455556666:role/deploy", "foreign-roles"),
+            (person(&["deployers"]), "sts:AssumeRole", "arn:aws:iam::111122223333:role/other", ""),
         ] {
             let decision = ask(&policies, &who, &operation(&[action], &[resource]));
             assert_eq!(decision.policies.join(" "), expected, "{action} by {:?}: {}", who.groups, decision.reason);
@@ -561,4 +601,18 @@ fn the_shipped_policies_do_what_they_say() {
     assert_eq!((held.effect, held.obligations.approval.as_deref()), (Effect::Hold, Some("security")));
     let looked = ask(&policies, &operator, &operation(&["ec2:DescribeInstances"], &["*"]));
     assert_eq!(looked.effect, Effect::Allow);
+}
+
+#[test]
+fn credentials_are_in_the_context() {
+    for (condition, expected) in [
+        (r#"context.credential.kind == "derived""#, Effect::Allow),
+        (r#"context.credential.kind == "binding""#, Effect::Deny),
+        (r#"context.credential.account == "111122223333""#, Effect::Allow),
+        (r#"context.credential.arn like "*:assumed-role/deploy/*""#, Effect::Allow),
+        (r#"context.credential.operation == "sts:AssumeRole""#, Effect::Allow),
+    ] {
+        let text = format!("permit (principal, action, resource) when {{ {condition} }};");
+        assert_eq!(effect(&text), expected, "{condition}");
+    }
 }

@@ -1,88 +1,118 @@
 //! What a link says, as one line of JSON.
 //!
 //! Owns the members' names, which `super::chain` reads and which never change once written. Serialised straight from what
-//! is recorded: a tree of values in between would cost more than the line.
+//! is recorded: a tree of values in between would cost more than the line. Read again only where a daemon ended before
+//! its tables were laid out.
 
-use serde::Serialize;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 use super::writer::micros;
 use super::{ExchangeId, Intent, Outcome, SessionRow};
 use crate::journal::Event;
 use crate::session::SessionId;
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct IntentLine<'a> {
-    id: i64,
-    session: &'a str,
-    issuer: Option<&'a str>,
-    subject: &'a str,
-    started: i64,
-    pid: u32,
-    exe: &'a str,
-    host: &'a str,
-    method: &'a str,
-    target: &'a str,
-    action: &'a str,
-    operation: &'a str,
-    resources: &'a str,
-    region: &'a str,
-    account: Option<&'a str>,
-    parameters: &'a str,
-    decision: &'a str,
-    policies: &'a str,
-    reason: &'a str,
-    observed: bool,
+    pub id: i64,
+    #[serde(borrow)]
+    pub session: Cow<'a, str>,
+    #[serde(borrow)]
+    pub issuer: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub subject: Cow<'a, str>,
+    pub started: i64,
+    pub pid: u32,
+    #[serde(borrow)]
+    pub exe: Cow<'a, str>,
+    #[serde(borrow)]
+    pub host: Cow<'a, str>,
+    #[serde(borrow)]
+    pub method: Cow<'a, str>,
+    #[serde(borrow)]
+    pub target: Cow<'a, str>,
+    #[serde(borrow)]
+    pub action: Cow<'a, str>,
+    #[serde(borrow)]
+    pub operation: Cow<'a, str>,
+    #[serde(borrow)]
+    pub resources: Cow<'a, str>,
+    #[serde(borrow)]
+    pub region: Cow<'a, str>,
+    #[serde(borrow)]
+    pub account: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub parameters: Cow<'a, str>,
+    #[serde(borrow)]
+    pub decision: Cow<'a, str>,
+    #[serde(borrow)]
+    pub policies: Cow<'a, str>,
+    #[serde(borrow)]
+    pub reason: Cow<'a, str>,
+    pub observed: bool,
 }
 
 impl<'a> IntentLine<'a> {
-    /// Resources and policies joined by line feeds, as in the table.
-    pub(super) fn new(id: ExchangeId, i: &'a Intent, resources: &'a str, policies: &'a str) -> Self {
+    pub(super) fn new(id: ExchangeId, i: &'a Intent) -> Self {
         Self {
             id: id.0,
-            session: i.session.as_str(),
-            issuer: i.issuer.as_deref(),
-            subject: &i.subject,
+            session: i.session.as_str().into(),
+            issuer: i.issuer.as_deref().map(Cow::from),
+            subject: i.subject.as_str().into(),
             started: micros(i.started),
             pid: i.pid,
-            exe: &i.exe,
-            host: &i.host,
-            method: &i.method,
-            target: &i.target,
-            action: &i.action,
-            operation: &i.operation,
-            resources,
-            region: &i.region,
-            account: i.account.as_deref(),
-            parameters: &i.parameters,
-            decision: i.decision,
-            policies,
-            reason: &i.reason,
+            exe: i.exe.as_str().into(),
+            host: i.host.as_str().into(),
+            method: i.method.as_str().into(),
+            target: i.target.as_str().into(),
+            action: i.action.as_str().into(),
+            operation: i.operation.as_str().into(),
+            resources: lines(&i.resources),
+            region: i.region.as_str().into(),
+            account: i.account.as_deref().map(Cow::from),
+            parameters: i.parameters.as_str().into(),
+            decision: i.decision.into(),
+            policies: lines(&i.policies),
+            reason: i.reason.as_str().into(),
             observed: i.observed,
         }
     }
 }
 
-#[derive(Serialize)]
+/// Joined by line feeds, as in the table.
+fn lines(list: &[String]) -> Cow<'_, str> {
+    match list {
+        [one] => one.as_str().into(),
+        all => all.join("\n").into(),
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct OutcomeLine<'a> {
-    id: i64,
-    status: u16,
-    request_id: Option<&'a str>,
-    bytes_sent: i64,
-    bytes_received: i64,
-    ended: i64,
-    error: Option<&'a str>,
+    pub id: i64,
+    pub status: u16,
+    #[serde(borrow)]
+    pub request_id: Option<Cow<'a, str>>,
+    pub bytes_sent: i64,
+    pub bytes_received: i64,
+    pub ended: i64,
+    #[serde(borrow)]
+    pub error: Option<Cow<'a, str>>,
 }
 
 impl<'a> OutcomeLine<'a> {
-    pub(super) fn new(id: ExchangeId, o: &'a Outcome, sent: i64, received: i64) -> Self {
+    pub(super) fn new(id: ExchangeId, o: &'a Outcome) -> Self {
+        let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         Self {
             id: id.0,
             status: o.status,
-            request_id: o.request_id.as_deref(),
-            bytes_sent: sent,
-            bytes_received: received,
+            request_id: o.request_id.as_deref().map(Cow::from),
+            bytes_sent: whole(o.bytes_sent),
+            bytes_received: whole(o.bytes_received),
             ended: micros(o.ended),
-            error: o.error.as_deref(),
+            error: o.error.as_deref().map(Cow::from),
         }
     }
 }
@@ -127,16 +157,21 @@ impl<'a> EndLine<'a> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct EventLine<'a> {
-    id: i64,
-    at: i64,
-    kind: &'a str,
-    fields: &'a str,
+    pub id: i64,
+    pub at: i64,
+    #[serde(borrow)]
+    pub kind: Cow<'a, str>,
+    /// An object of those that journald shows, as JSON.
+    #[serde(borrow)]
+    pub fields: Cow<'a, str>,
 }
 
-impl<'a> EventLine<'a> {
-    pub(super) fn new(id: i64, at: i64, event: &Event, fields: &'a str) -> Self {
-        Self { id, at, kind: event.kind.name(), fields }
+impl EventLine<'static> {
+    pub(super) fn new(id: i64, at: i64, event: &Event) -> Self {
+        let fields: BTreeMap<_, _> = event.fields().into_iter().collect();
+        let fields = serde_json::to_string(&fields).unwrap_or_default();
+        Self { id, at, kind: event.kind.name().into(), fields: fields.into() }
     }
 }

@@ -123,8 +123,9 @@ impl<T> Queue<T> {
         self.room.notify_all();
     }
 
-    /// Moves the next writes into `batch`, waiting for them. `false`: there will be no more.
-    pub(super) fn take(&self, batch: &mut Vec<T>) -> bool {
+    /// Moves the next writes into `batch`, waiting for them. `false`: there will be no more. With `busy` the writer has
+    /// something else to do: then it does not wait for long, and `batch` may stay empty.
+    pub(super) fn take(&self, batch: &mut Vec<T>, busy: bool) -> bool {
         let mut state = self.lock();
         let mut lingered = false;
         // The first wait is short even with nothing to write: what comes meanwhile need not wake anybody.
@@ -132,7 +133,7 @@ impl<T> Queue<T> {
             if !lingered {
                 let waited = self.work.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
                 (state, lingered) = (waited.0, waited.1.timed_out());
-            } else if state.waiting.is_empty() {
+            } else if state.waiting.is_empty() && !busy {
                 state.idle = true;
                 state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
                 (state.idle, lingered) = (false, false);
@@ -190,7 +191,7 @@ mod tests {
         queue.push(3).expect("room");
         let mut batch = Vec::new();
         let began = Instant::now();
-        assert!(queue.take(&mut batch));
+        assert!(queue.take(&mut batch, false));
         assert_eq!(batch, [1, 2, 3]);
         assert!(began.elapsed() < LINGER);
     }
@@ -207,10 +208,18 @@ mod tests {
                 })
             };
             let mut batch = Vec::new();
-            assert!(queue.take(&mut batch));
+            assert!(queue.take(&mut batch, false));
             assert_eq!(batch, [7]);
             pusher.join().expect("no panic");
         }
+    }
+
+    #[test]
+    fn who_has_something_else_to_do_is_not_kept() {
+        let queue = Queue::<()>::new();
+        let (mut batch, began) = (Vec::new(), Instant::now());
+        assert!(queue.take(&mut batch, true) && batch.is_empty());
+        assert!((LINGER..LINGER * 20).contains(&began.elapsed()));
     }
 
     #[test]
@@ -219,7 +228,7 @@ mod tests {
         let take = |n: u32| {
             (0..n).for_each(|n| queue.push_urgent(n).expect("room"));
             let (mut batch, began) = (Vec::new(), Instant::now());
-            assert!(queue.take(&mut batch));
+            assert!(queue.take(&mut batch, false));
             assert_eq!(batch.len(), n as usize);
             began.elapsed()
         };
@@ -237,7 +246,7 @@ mod tests {
         }
         let (mut first, mut second) = (Vec::new(), Vec::new());
         let began = Instant::now();
-        assert!(queue.take(&mut first) && queue.take(&mut second));
+        assert!(queue.take(&mut first, false) && queue.take(&mut second, false));
         assert_eq!((first.len(), second.len()), (BATCH, 1));
         assert!(began.elapsed() < LINGER);
     }
@@ -253,11 +262,11 @@ mod tests {
             let queue = queue.clone();
             std::thread::spawn(move || queue.push(0))
         };
-        assert!(queue.take(&mut Vec::new()));
+        assert!(queue.take(&mut Vec::new(), false));
         assert_eq!(waiting.join().expect("no panic"), Ok(()));
         queue.close();
         let mut rest = Vec::new();
-        while queue.take(&mut rest) {}
+        while queue.take(&mut rest, false) {}
         assert_eq!(rest.len(), LIMIT + 1 - BATCH);
         queue.end();
         assert_eq!((queue.push(0), queue.push_urgent(0)), (Err(Refused::Closed), Err(Refused::Closed)));

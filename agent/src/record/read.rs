@@ -1,6 +1,7 @@
 //! Reading the record: sessions, their timelines, events.
 //!
-//! Each call opens nothing new; a [`Reader`] has a read-only connection and belongs on a blocking thread.
+//! Each call opens nothing new; a [`Reader`] has a read-only connection and belongs on a blocking thread. Who must see what
+//! has been written until now flushes the [`Store`](super::Store) first.
 
 use std::path::Path;
 
@@ -137,8 +138,8 @@ impl Reader {
     }
 
     /// Proves the chain; see [`super::verify`].
-    pub fn verify(&self) -> Result<Result<(i64, [u8; 32]), super::Broken>, RecordError> {
-        super::verify(&self.0)
+    pub fn verify(&self, laid_out: i64) -> Result<Result<(i64, [u8; 32]), super::Broken>, RecordError> {
+        super::verify(&self.0, laid_out)
     }
 
     fn all<T>(
@@ -245,6 +246,7 @@ mod tests {
             let intent = Intent { decision, observed, ..intent(&scratch.session, 1) };
             scratch.store.intent(intent).await.expect("written");
         }
+        scratch.store.flush().await;
         let session = Reader::open(scratch.store.path()).and_then(|r| r.session(scratch.session.as_str()));
         let session = session.expect("reads").expect("is there");
         assert_eq!((session.exchanges, session.blocked), (5, 2));

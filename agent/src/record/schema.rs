@@ -1,6 +1,7 @@
 //! Tables, and how older ones become newer.
 //!
-//! Every table has `chain`, see [`super::chain`]. Times are microseconds since 1970, UTC.
+//! `link` is the chain, see [`super::chain`], and what is written first; `laid_out` says up to which of its links the
+//! others speak, see [`super::layout`]. Times are microseconds since 1970, UTC.
 
 use std::path::Path;
 
@@ -10,7 +11,8 @@ use super::RecordError;
 use crate::config::Durability;
 
 /// One step each; the database's `user_version` counts those taken.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE link (
         seq INTEGER PRIMARY KEY,
         kind TEXT NOT NULL,
@@ -66,19 +68,20 @@ const STEPS: &[&str] = &["
         fields TEXT NOT NULL
     );
     CREATE INDEX event_session ON event (session, id);
-"];
+",
+    "
+    CREATE TABLE laid_out (seq INTEGER NOT NULL);
+    INSERT INTO laid_out SELECT coalesce(max(seq), 0) FROM link;
+",
+];
 
 /// Opens for writing: makes what is missing, refuses what is newer.
 pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, RecordError> {
     let failed = |message: String| RecordError::Open { path: path.into(), message };
     private(path).map_err(|e| failed(e.to_string()))?;
     let connection = Connection::open(path).map_err(|e| failed(e.to_string()))?;
-    let synchronous = match durability {
-        Durability::Power => "FULL",
-        Durability::Process => "NORMAL",
-    };
     connection
-        .execute_batch(&format!("PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA busy_timeout = 5000; PRAGMA wal_autocheckpoint = 2000; PRAGMA cache_size = -256;"))
+        .execute_batch(&format!("PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; {}; PRAGMA busy_timeout = 5000; PRAGMA wal_autocheckpoint = 2000; PRAGMA cache_size = -256;", synced(durability)))
         .map_err(|e| failed(e.to_string()))?;
     let taken: i64 =
         connection.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(|e| failed(e.to_string()))?;
@@ -93,6 +96,14 @@ pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, Re
     }
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
+}
+
+/// How a commit is synced to disk.
+pub(super) fn synced(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Power => "PRAGMA synchronous = FULL",
+        Durability::Process => "PRAGMA synchronous = NORMAL",
+    }
 }
 
 /// The file exists and is the daemon's alone before SQLite opens it.

@@ -1,7 +1,8 @@
 //! The writer thread, and the handle that everybody else holds.
 //!
-//! Group commit: the thread takes everything that has queued up, writes it in one transaction, and answers all waiters
-//! after the commit. What fails is retried one by one, so that one bad row does not take the others with it.
+//! Group commit: the thread takes everything that has queued up, writes its links in one transaction, and answers all
+//! waiters after the commit. What fails is retried one by one, so that one bad row does not take the others with it. Rows
+//! of exchanges and events come later, see [`super::layout`].
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use rusqlite::{Connection, Statement, params};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use super::layout::{self, Layout, Owed};
 use super::line::{EndLine, EventLine, IntentLine, OutcomeLine, SessionLine};
 use super::queue::{Queue, Refused};
 use super::{ExchangeId, Intent, Outcome, RecordError, SessionRow, chain, schema};
@@ -41,6 +43,8 @@ pub struct Store {
 struct Shared {
     queue: Arc<Queue<Write>>,
     next: AtomicI64,
+    /// Number of the last link that the tables speak of.
+    laid_out: Arc<AtomicI64>,
     path: PathBuf,
 }
 
@@ -51,12 +55,14 @@ impl Drop for Shared {
 }
 
 impl Store {
-    /// Opens or makes the database and starts its writer. Exchanges that an earlier daemon left without an outcome are
-    /// marked as interrupted.
+    /// Opens or makes the database and starts its writer. What an earlier daemon wrote and did not lay out is laid out, and
+    /// exchanges that it left without an outcome are marked as interrupted.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, RecordError> {
         let connection = schema::open(path, durability)?;
         let failed = |e: rusqlite::Error| RecordError::Open { path: path.into(), message: e.to_string() };
+        layout::replay(&connection, durability).map_err(failed)?;
         let head = chain::head(&connection).map_err(failed)?;
+        let laid_out = Arc::new(AtomicI64::new(head.0));
         let last: i64 =
             connection.query_row("SELECT coalesce(max(id), 0) FROM exchange", [], |r| r.get(0)).map_err(failed)?;
         let last_event: i64 =
@@ -70,15 +76,16 @@ impl Store {
         let ending = Ending(queue.clone());
         std::thread::Builder::new()
             .name("record".into())
-            .spawn(move || match Statements::prepare(&connection) {
-                Ok(statements) => {
-                    Writer { connection: &connection, statements, head, event: last_event, line: Vec::new() }
-                        .run(&ending.0)
+            .spawn({
+                let laid_out = laid_out.clone();
+                move || match Writer::new(&connection, durability, head, last_event, laid_out) {
+                    Ok(mut writer) => writer.run(&ending.0),
+                    Err(e) => tracing::error!("the record cannot be written: {e}"),
                 }
-                Err(e) => tracing::error!("the record cannot be written: {e}"),
             })
             .map_err(|e| RecordError::Open { path: path.into(), message: e.to_string() })?;
-        let store = Self { shared: Arc::new(Shared { queue, next: AtomicI64::new(last + 1), path: path.into() }) };
+        let store =
+            Self { shared: Arc::new(Shared { queue, next: AtomicI64::new(last + 1), laid_out, path: path.into() }) };
         for id in open {
             let why = "interrupted: the daemon ended before the exchange did";
             store.outcome(ExchangeId(id), Outcome::unanswered(why));
@@ -118,7 +125,12 @@ impl Store {
         self.put(Write::Event(at, Box::new(event)));
     }
 
-    /// Returns when everything before it has been written.
+    /// Number of the last link that the tables are sure to speak of.
+    pub fn laid_out(&self) -> i64 {
+        self.shared.laid_out.load(Ordering::Acquire)
+    }
+
+    /// Returns when everything before it has been written and laid out for readers.
     pub async fn flush(&self) {
         if let Err(e) = self.ask(Write::Flush).await {
             tracing::error!("the record could not be flushed: {e}");
@@ -168,11 +180,8 @@ impl Drop for Ending {
 struct Statements<'c> {
     begin: Statement<'c>,
     commit: Statement<'c>,
-    intent: Statement<'c>,
-    outcome: Statement<'c>,
     session: Statement<'c>,
     end: Statement<'c>,
-    event: Statement<'c>,
     link: Statement<'c>,
 }
 
@@ -181,64 +190,115 @@ impl<'c> Statements<'c> {
         Ok(Self {
             begin: connection.prepare("BEGIN IMMEDIATE")?,
             commit: connection.prepare("COMMIT")?,
-            intent: connection.prepare(
-                "INSERT INTO exchange (id, session, issuer, subject, started, pid, exe, host, method, target, action, operation, resources,
-                 region, account, parameters, decision, policies, reason, observed)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
-            )?,
-            outcome: connection.prepare(
-                "UPDATE exchange SET status = ?2, request_id = ?3, bytes_sent = ?4, bytes_received = ?5, ended = ?6, error = ?7 WHERE id = ?1",
-            )?,
             session: connection.prepare(
                 "INSERT INTO session (id, name, issuer, subject, uid, cgroup, command, started, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'open')",
             )?,
             end: connection.prepare("UPDATE session SET state = ?2, ended = ?3 WHERE id = ?1")?,
-            event: connection.prepare("INSERT INTO event (id, at, kind, session, fields) VALUES (?1, ?2, ?3, ?4, ?5)")?,
             link: connection.prepare("INSERT INTO link (seq, kind, body, hash) VALUES (?1, ?2, ?3, ?4)")?,
         })
     }
 }
 
 struct Writer<'c> {
-    connection: &'c Connection,
     statements: Statements<'c>,
+    layout: Layout<'c>,
+    owed: Owed,
+    laid_out: Arc<AtomicI64>,
     head: (i64, [u8; 32]),
+    /// Number of the last event whose link has been written.
     event: i64,
+    /// The same, of those that have been committed.
+    settled: i64,
     /// A link's body while it is built, kept for its memory.
     line: Vec<u8>,
 }
 
-impl Writer<'_> {
+impl<'c> Writer<'c> {
+    fn new(
+        connection: &'c Connection,
+        durability: Durability,
+        head: (i64, [u8; 32]),
+        event: i64,
+        laid_out: Arc<AtomicI64>,
+    ) -> rusqlite::Result<Self> {
+        let statements = Statements::prepare(connection)?;
+        let layout = Layout::prepare(connection, durability)?;
+        let (owed, line) = (Owed::default(), Vec::new());
+        Ok(Self { statements, layout, owed, laid_out, head, event, settled: event, line })
+    }
+
     fn run(&mut self, queue: &Queue<Write>) {
-        let mut batch = Vec::new();
-        while queue.take(&mut batch) {
+        let (mut batch, mut flushes) = (Vec::new(), Vec::new());
+        while queue.take(&mut batch, self.owed.is_payable()) {
+            let idle = batch.is_empty();
             match self.commit(&batch) {
-                Ok(()) => batch.drain(..).for_each(|w| answer(w, Ok(()))),
+                Ok(()) => batch.drain(..).for_each(|w| self.settle(w, &mut flushes)),
                 Err(_) if batch.len() > 1 => {
                     for write in batch.drain(..) {
-                        let result = self.commit(std::slice::from_ref(&write));
-                        answer(write, result);
+                        match self.commit(std::slice::from_ref(&write)) {
+                            Ok(()) => self.settle(write, &mut flushes),
+                            Err(e) => answer(write, Err(e)),
+                        }
                     }
                 }
                 Err(e) => batch.drain(..).for_each(|w| answer(w, Err(e.clone()))),
             }
+            if !flushes.is_empty() || self.owed.is_due() || (idle && self.owed.is_payable()) {
+                let result = self.lay_out();
+                for flush in flushes.drain(..) {
+                    answer(flush, result.clone());
+                }
+            }
+        }
+        // Nobody is there to be told; what could not be laid out now is at the next start.
+        let _ = self.lay_out();
+    }
+
+    /// What has been committed: answered, and owed to the tables.
+    fn settle(&mut self, write: Write, flushes: &mut Vec<Write>) {
+        match write {
+            Write::Intent(id, intent, waiting) => {
+                // A waiter that has gone away needs no answer.
+                let _ = waiting.send(Ok(()));
+                self.owed.intent(id, intent);
+            }
+            Write::Outcome(id, outcome) => self.owed.outcome(id, outcome),
+            Write::Event(at, event) => {
+                self.settled += 1;
+                self.owed.event(self.settled, at, event);
+            }
+            Write::Flush(_) => flushes.push(write),
+            Write::OpenSession(..) | Write::EndSession(..) => answer(write, Ok(())),
         }
     }
 
+    fn lay_out(&mut self) -> Result<(), RecordError> {
+        let result = self.layout.pay(&mut self.owed, self.head.0).map_err(|e| RecordError::Write(e.to_string()));
+        match &result {
+            Ok(()) => self.laid_out.store(self.head.0, Ordering::Release),
+            Err(e) => tracing::error!("the record's tables are behind its chain: {e}"),
+        }
+        result
+    }
+
     fn commit(&mut self, batch: &[Write]) -> Result<(), RecordError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if self.owed.is_too_much() {
+            self.lay_out()?;
+        }
         let before = (self.head, self.event);
         let result = self.try_commit(batch);
         if result.is_err() {
             (self.head, self.event) = before;
-            // A failed COMMIT may leave the transaction open; the next one has to begin anew.
-            if !self.connection.is_autocommit() {
-                let _ = self.connection.execute_batch("ROLLBACK");
-            }
         }
         result.map_err(|e| RecordError::Write(e.to_string()))
     }
 
     fn try_commit(&mut self, batch: &[Write]) -> rusqlite::Result<()> {
+        // A failed COMMIT may have left its transaction open.
+        self.layout.strict()?;
         self.statements.begin.execute([])?;
         for write in batch {
             self.write(write)?;
@@ -249,58 +309,19 @@ impl Writer<'_> {
 
     fn write(&mut self, write: &Write) -> rusqlite::Result<()> {
         match write {
-            Write::Intent(id, intent, _) => self.intent(*id, intent),
-            Write::Outcome(id, outcome) => self.outcome(*id, outcome),
+            Write::Intent(id, intent, _) => self.link("intent", &IntentLine::new(*id, intent)),
+            Write::Outcome(id, outcome) => self.link("outcome", &OutcomeLine::new(*id, outcome)),
             Write::OpenSession(row, _) => self.open_session(row),
             Write::EndSession(id, state, at, _) => {
                 self.statements.end.execute(params![id.as_str(), state, micros(*at)])?;
                 self.link("end", &EndLine::new(id, state, micros(*at)))
             }
-            Write::Event(at, event) => self.event(*at, event),
+            Write::Event(at, event) => {
+                self.event += 1;
+                self.link("event", &EventLine::new(self.event, micros(*at), event))
+            }
             Write::Flush(_) => Ok(()),
         }
-    }
-
-    fn intent(&mut self, id: ExchangeId, i: &Intent) -> rusqlite::Result<()> {
-        let (resources, policies) = (i.resources.join("\n"), i.policies.join("\n"));
-        self.statements.intent.execute(params![
-            id.0,
-            i.session.as_str(),
-            i.issuer,
-            i.subject,
-            micros(i.started),
-            i.pid,
-            i.exe,
-            i.host,
-            i.method,
-            i.target,
-            i.action,
-            i.operation,
-            resources,
-            i.region,
-            i.account,
-            i.parameters,
-            i.decision,
-            policies,
-            i.reason,
-            i.observed,
-        ])?;
-        self.link("intent", &IntentLine::new(id, i, &resources, &policies))
-    }
-
-    fn outcome(&mut self, id: ExchangeId, o: &Outcome) -> rusqlite::Result<()> {
-        let (sent, received) =
-            (i64::try_from(o.bytes_sent).unwrap_or(i64::MAX), i64::try_from(o.bytes_received).unwrap_or(i64::MAX));
-        self.statements.outcome.execute(params![
-            id.0,
-            (o.status != 0).then_some(o.status),
-            o.request_id,
-            sent,
-            received,
-            micros(o.ended),
-            o.error
-        ])?;
-        self.link("outcome", &OutcomeLine::new(id, o, sent, received))
     }
 
     fn open_session(&mut self, s: &SessionRow) -> rusqlite::Result<()> {
@@ -316,14 +337,6 @@ impl Writer<'_> {
             micros(s.started)
         ])?;
         self.link("session", &SessionLine::new(s, &command))
-    }
-
-    fn event(&mut self, at: SystemTime, event: &Event) -> rusqlite::Result<()> {
-        self.event += 1;
-        let fields = serde_json::to_string(&event.fields().into_iter().collect::<std::collections::BTreeMap<_, _>>())
-            .unwrap_or_default();
-        self.statements.event.execute(params![self.event, micros(at), event.kind.name(), event.session, fields])?;
-        self.link("event", &EventLine::new(self.event, micros(at), event, &fields))
     }
 
     fn link(&mut self, kind: &str, body: &impl Serialize) -> rusqlite::Result<()> {

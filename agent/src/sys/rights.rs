@@ -38,13 +38,18 @@ impl Rights {
         &self,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<Working<T>> {
-        let rights = self.clone();
         let (answer, result) = sync_channel(1);
-        let thread = std::thread::Builder::new().name("as-caller".into()).stack_size(256 << 10).spawn(move || {
+        let thread = self.thread("as-caller", move |taken| {
             // Nobody waits any more: nothing is lost.
-            let _ = answer.send(rights.take().and_then(|()| work()));
+            let _ = answer.send(taken.and_then(|()| work()));
         })?;
         Ok(Working { result, thread })
+    }
+
+    /// Starts `work` on a thread that has these rights, or is told that they cannot be taken.
+    pub fn thread(&self, name: &str, work: impl FnOnce(io::Result<()>) + Send + 'static) -> io::Result<JoinHandle<()>> {
+        let rights = self.clone();
+        std::thread::Builder::new().name(name.into()).stack_size(256 << 10).spawn(move || work(rights.take()))
     }
 
     /// Runs `work` on a thread that has these rights, and waits for it.

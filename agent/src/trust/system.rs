@@ -68,6 +68,7 @@ fn hashed(facts: &Facts<'_>, binds: &mut Vec<Bind>) -> Result<(), TrustError> {
     };
     let copy = facts.dir.join("certs");
     fs::create_dir_all(&copy).map_err(file("make", &copy))?;
+    let mut below = Vec::new();
     for entry in fs::read_dir(here).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(file("read", here))? {
         let (from, to) = (entry.path(), copy.join(entry.file_name()));
         let kind = entry.file_type().map_err(file("look at", &from))?;
@@ -76,13 +77,15 @@ fn hashed(facts: &Facts<'_>, binds: &mut Vec<Bind>) -> Result<(), TrustError> {
             symlink(link, &to).map_err(file("make", &to))?;
         } else if kind.is_dir() {
             fs::create_dir_all(&to).map_err(file("make", &to))?;
-            binds.push(Bind::instead_of(from.clone(), from));
+            // Into the copy before that is bound: afterwards the copy stands where this would be taken from.
+            below.push(Bind::instead_of(to, from));
         } else {
             fs::copy(&from, &to).map_err(file("copy", &from))?;
         }
     }
     symlink(&root, copy.join(format!("{}.0", hash.trim()))).map_err(file("make a link in", &copy))?;
-    binds.insert(0, Bind::instead_of(here.into(), copy));
+    below.push(Bind::instead_of(here.into(), copy));
+    binds.splice(0..0, below);
     Ok(())
 }
 

@@ -1,8 +1,12 @@
 #!/bin/sh
-# The AWS CLI as an agent would use it. Verbs and outputs are those of every client here; see tests/README.md.
+# The AWS CLI as an agent would use it: PROGRAM VERB …. Verbs and outputs are those of every client here; see tests/README.md.
 set -eu
-verb=$1
-shift
+program=$1
+verb=$2
+shift 2
+aws() {
+    command "$program" "$@"
+}
 case $verb in
 sts)
     aws sts get-caller-identity --query Arn --output text
@@ -10,6 +14,23 @@ sts)
 s3) # BUCKET KEY FROM TO
     aws s3 cp "$3" "s3://$1/$2" --no-progress >&2
     aws s3 cp "s3://$1/$2" "$4" --no-progress >&2
+    ;;
+keys) # BUCKET FROM TO KEY...
+    bucket=$1 from=$2 to=$3
+    shift 3
+    n=0
+    for key; do
+        aws s3 cp "$from/$n" "s3://$bucket/$key" --no-progress >&2
+        n=$((n + 1))
+    done
+    n=0
+    for key; do
+        aws s3api get-object --bucket "$bucket" --key "$key" "$to/$n" >&2
+        n=$((n + 1))
+    done
+    ;;
+list) # BUCKET PREFIX DELIMITER
+    aws s3api list-objects-v2 --bucket "$1" --prefix "$2" --delimiter "$3" --query 'Contents[].Key' --output json
     ;;
 dynamodb) # TABLE VALUE
     aws dynamodb create-table --table-name "$1" --billing-mode PAY_PER_REQUEST \

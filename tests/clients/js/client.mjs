@@ -1,5 +1,6 @@
 // The JavaScript SDK as an agent would use it. Verbs and outputs are those of every client here; see tests/README.md.
 import { createReadStream, createWriteStream } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 
 const verbs = {
@@ -15,6 +16,25 @@ const verbs = {
     await new Upload({ client, params: { Bucket: bucket, Key: key, Body: createReadStream(from) } }).done();
     const { Body } = await client.send(new GetObjectCommand({ Bucket: bucket, Key: key }));
     await pipeline(Body, createWriteStream(to));
+  },
+
+  async keys(bucket, from, to, ...keys) {
+    const { S3Client, GetObjectCommand, PutObjectCommand } = await import("@aws-sdk/client-s3");
+    const client = new S3Client();
+    for (const [n, Key] of keys.entries()) {
+      await client.send(new PutObjectCommand({ Bucket: bucket, Key, Body: await readFile(`${from}/${n}`) }));
+    }
+    for (const [n, Key] of keys.entries()) {
+      const { Body } = await client.send(new GetObjectCommand({ Bucket: bucket, Key }));
+      await pipeline(Body, createWriteStream(`${to}/${n}`));
+    }
+  },
+
+  async list(bucket, prefix, delimiter) {
+    const { S3Client, ListObjectsV2Command } = await import("@aws-sdk/client-s3");
+    const command = new ListObjectsV2Command({ Bucket: bucket, Prefix: prefix, Delimiter: delimiter });
+    const { Contents } = await new S3Client().send(command);
+    console.log(JSON.stringify((Contents ?? []).map((o) => o.Key)));
   },
 
   async dynamodb(table, value) {

@@ -1,5 +1,6 @@
 """boto3 as an agent would use it. Verbs and outputs are those of every client here; see tests/README.md."""
 
+import json
 import sys
 
 import boto3
@@ -13,6 +14,21 @@ def s3(bucket, key, source, target):
     client = boto3.client("s3")
     client.upload_file(source, bucket, key)
     client.download_file(bucket, key, target)
+
+
+def keys(bucket, source, target, *names):
+    client = boto3.client("s3")
+    for n, name in enumerate(names):
+        with open(f"{source}/{n}", "rb") as body:
+            client.put_object(Bucket=bucket, Key=name, Body=body)
+    for n, name in enumerate(names):
+        with open(f"{target}/{n}", "wb") as out:
+            out.write(client.get_object(Bucket=bucket, Key=name)["Body"].read())
+
+
+def list_keys(bucket, prefix, delimiter):
+    found = boto3.client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix, Delimiter=delimiter)
+    print(json.dumps([o["Key"] for o in found.get("Contents", [])]))
 
 
 def dynamodb(table, value):
@@ -41,4 +57,5 @@ def sqs(queue, body):
     print(client.receive_message(QueueUrl=url, WaitTimeSeconds=1)["Messages"][0]["Body"])
 
 
-{"sts": sts, "s3": s3, "dynamodb": dynamodb, "ec2": ec2, "sqs": sqs}[sys.argv[1]](*sys.argv[2:])
+VERBS = {"sts": sts, "s3": s3, "keys": keys, "list": list_keys, "dynamodb": dynamodb, "ec2": ec2, "sqs": sqs}
+VERBS[sys.argv[1]](*sys.argv[2:])

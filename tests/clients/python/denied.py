@@ -1,4 +1,4 @@
-"""boto3's calls in a session that may do nothing: the exception's class, code and message of each, a line of JSON."""
+"""boto3's calls in a session that may do nothing: name, class, code, message and request id of each, a line of JSON."""
 
 import json
 
@@ -14,6 +14,7 @@ CALLS = {
     "rest-json": lambda: boto3.client("lambda").list_functions(),
     "rest-json, post": lambda: boto3.client("lambda").invoke(FunctionName="f", Payload=b"{}"),
     "cbor": lambda: boto3.client("cloudwatch").list_metrics(),
+    "rest-xml, route53": lambda: boto3.client("route53").list_hosted_zones(),
     "rest-xml": lambda: boto3.client("s3").list_objects_v2(Bucket="tollgate-test"),
     "rest-xml, put": lambda: boto3.client("s3").put_object(Bucket="tollgate-test", Key="denied", Body=b"x" * 100000),
 }
@@ -22,6 +23,6 @@ for name, call in CALLS.items():
         call()
     except ClientError as e:
         error = e.response["Error"]
-        print(json.dumps([name, type(e).__name__, error["Code"], error["Message"]]))
+        print(json.dumps([name, type(e).__name__, error["Code"], error["Message"], e.response["ResponseMetadata"]["RequestId"]]))
     else:
-        print(json.dumps([name, None, None, None]))
+        print(json.dumps([name, None, None, None, None]))

@@ -4,13 +4,15 @@
 //! operations are described by hand here and run on the SDK's own runtime: the same credentials chain, signer, retry
 //! and HTTP client.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
+use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::operation::RequestId;
 use aws_sdk_s3::primitives::ByteStream;
 use clap::Parser;
 use tokio::io::AsyncWriteExt as _;
@@ -21,6 +23,12 @@ enum Call {
     Sts,
     /// S3 PutObject from a file and GetObject into another.
     S3 { bucket: String, key: String, from: PathBuf, to: PathBuf },
+    /// S3 PutObject of files named by their number and GetObject of all, under these keys.
+    Keys { bucket: String, from: PathBuf, to: PathBuf, keys: Vec<String> },
+    /// S3 ListObjectsV2: prints the keys.
+    List { bucket: String, prefix: String, delimiter: String },
+    /// Calls of a session that may do nothing: prints name, code, message and request id of each.
+    Denied,
     /// DynamoDB CreateTable, PutItem, GetItem: prints the value read back.
     Dynamodb { table: String, value: String },
     /// EC2 CreateSecurityGroup, DescribeSecurityGroups: prints the name read back.
@@ -39,6 +47,9 @@ async fn main() -> anyhow::Result<()> {
             println!("{}", answer.arn().context("the answer has no ARN")?);
         }
         Call::S3 { bucket, key, from, to } => s3(&config, &bucket, &key, &from, &to).await?,
+        Call::Keys { bucket, from, to, keys } => hard_keys(&config, &bucket, &from, &to, &keys).await?,
+        Call::List { bucket, prefix, delimiter } => list(&config, &bucket, &prefix, &delimiter).await?,
+        Call::Denied => denied(&config).await?,
         Call::Dynamodb { table, value } => println!("{}", dynamodb(&config, &table, value).await?),
         Call::Ec2 { group } => println!("{}", ec2::security_group(&config, &group).await?),
         Call::Sqs { queue, body } => println!("{}", sqs(&config, &queue, &body).await?),
@@ -56,6 +67,44 @@ async fn s3(config: &SdkConfig, bucket: &str, key: &str, from: &PathBuf, to: &Pa
     }
     file.flush().await?;
     Ok(())
+}
+
+async fn hard_keys(config: &SdkConfig, bucket: &str, from: &Path, to: &Path, keys: &[String]) -> anyhow::Result<()> {
+    let client = aws_sdk_s3::Client::new(config);
+    for (n, key) in keys.iter().enumerate() {
+        let body = ByteStream::from_path(from.join(n.to_string())).await?;
+        client.put_object().bucket(bucket).key(key).body(body).send().await.with_context(|| key.clone())?;
+    }
+    for (n, key) in keys.iter().enumerate() {
+        let answer = client.get_object().bucket(bucket).key(key).send().await.with_context(|| key.clone())?;
+        tokio::fs::write(to.join(n.to_string()), answer.body.collect().await?.into_bytes()).await?;
+    }
+    Ok(())
+}
+
+async fn list(config: &SdkConfig, bucket: &str, prefix: &str, delimiter: &str) -> anyhow::Result<()> {
+    let client = aws_sdk_s3::Client::new(config);
+    let answer = client.list_objects_v2().bucket(bucket).prefix(prefix).delimiter(delimiter).send().await?;
+    let keys: Vec<&str> = answer.contents().iter().filter_map(|o| o.key()).collect();
+    println!("{}", serde_json::to_string(&keys)?);
+    Ok(())
+}
+
+/// Every error of a service has a code, a message and a request id.
+async fn denied(config: &SdkConfig) -> anyhow::Result<()> {
+    fn show(name: &str, error: &(impl ProvideErrorMetadata + RequestId)) -> anyhow::Result<()> {
+        println!("{}", serde_json::to_string(&[Some(name), error.code(), error.message(), error.request_id()])?);
+        Ok(())
+    }
+    let unexpected = || anyhow::anyhow!("it should have been denied");
+    let sts = aws_sdk_sts::Client::new(config).get_caller_identity().send().await;
+    show("query", &sts.err().with_context(unexpected)?)?;
+    let dynamodb = aws_sdk_dynamodb::Client::new(config).list_tables().send().await;
+    show("json", &dynamodb.err().with_context(unexpected)?)?;
+    let sqs = aws_sdk_sqs::Client::new(config).list_queues().send().await;
+    show("json, sqs", &sqs.err().with_context(unexpected)?)?;
+    let s3 = aws_sdk_s3::Client::new(config).list_objects_v2().bucket("tollgate-test").send().await;
+    show("rest-xml", &s3.err().with_context(unexpected)?)
 }
 
 async fn dynamodb(config: &SdkConfig, table: &str, value: String) -> anyhow::Result<String> {

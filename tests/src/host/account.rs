@@ -29,6 +29,7 @@ pub struct Exchange {
     pub reason: String,
     pub status: Option<u16>,
     pub error: Option<String>,
+    pub request_id: Option<String>,
     pub started: i64,
     pub ended: Option<i64>,
     pub bytes_sent: Option<i64>,

@@ -50,6 +50,11 @@ pub(super) fn furnish(host: &Host) {
     let tools = tools();
     bind(host, &tools.join("clients"), &clients.join("venv"));
     bind(host, &tools.join("js/node_modules"), &clients.join("js/node_modules"));
+    bind(host, &tools.join("cli2"), &clients.join("cli2"));
+    bind(host, &tools.join("java"), &clients.join("java"));
+    for name in ["go-client", "rclone"] {
+        bind(host, &tools.join("go").join(name), &bin.join(name));
+    }
     // Its packages have a curve that the clients' do not.
     bind(host, &tools.join("moto/lib"), &clients.join("moto"));
     bind(host, &tools.join("signing/node_modules"), &clients.join("signing/node_modules"));
@@ -62,12 +67,18 @@ pub(super) fn furnish(host: &Host) {
         ("python/client.py", "client.py"),
         ("python/probe.py", "probe.py"),
         ("cli/client.sh", "client.sh"),
+        ("curl/client.sh", "curl.sh"),
+        ("rclone/client.sh", "rclone.sh"),
     ] {
         fs::copy(scripts.join(from), clients.join(to)).unwrap_or_else(|e| panic!("`{from}`: {e}"));
     }
     // An environment of Python finds itself by the path that it was started with, so links would not do.
     let venv = clients.join("venv/bin");
     script(&bin.join("python3"), &format!("exec {0}/python3 \"$@\"", venv.display()));
+    script(&bin.join("aws2"), &format!("exec {}/cli2/aws \"$@\"", clients.display()));
+    // One program that starts, does little and ends: what makes it quick, not what makes it trust.
+    let java = "exec /usr/bin/java -XX:TieredStopAtLevel=1 -XX:-UsePerfData -cp";
+    script(&bin.join("java-client"), &format!("{java} '{0}/java:{0}/java/jars/*' Client \"$@\"", clients.display()));
     script(&bin.join("aws"), &format!("exec {0}/python3 {0}/aws \"$@\"", venv.display()));
 }
 

@@ -1,9 +1,10 @@
-//! Held credentials from the AWS SDK's default chain, as the daemon's own environment has them.
+//! Held credentials from the AWS SDK's default chain, as the daemon's own environment has them, and of roles that are
+//! assumed in each session's name.
 
 use std::path::Path;
 
 use tollgate_tests::bed::ACCOUNT;
-use tollgate_tests::host::{Host, Settings};
+use tollgate_tests::host::{Host, Settings, wait_for};
 
 fn settings() -> Settings {
     let bindings = format!("[[binding]]\nbroker = {{ kind = \"default-chain\", account = \"{ACCOUNT}\" }}\n");
@@ -91,4 +92,138 @@ fn private(dir: &Path, credentials: Option<&str>) {
     if let Some(text) = credentials {
         std::fs::write(dir.join("credentials"), text).expect("a file");
     }
+}
+
+/// A role of moto's that trusts everybody.
+fn make_role(host: &Host, name: &str) {
+    let script = format!(
+        r#"
+import boto3, json
+iam = boto3.client("iam")
+anybody = {{"Version": "2012-10-17", "Statement": [{{"Effect": "Allow", "Principal": {{"AWS": "*"}}, "Action": "*"}}]}}
+everything = {{"Version": "2012-10-17", "Statement": [{{"Effect": "Allow", "Action": "*", "Resource": "*"}}]}}
+iam.create_role(RoleName="{name}", AssumeRolePolicyDocument=json.dumps(anybody))
+iam.put_role_policy(RoleName="{name}", PolicyName="all", PolicyDocument=json.dumps(everything))
+"#
+    );
+    host.agent("maker").python(&script).ok();
+}
+
+/// Sessions whose subject or name does not say otherwise make the role with the held key.
+fn with_role(host: &Host, binding: &str, issuer: Option<u16>) -> Settings {
+    let issuer = issuer
+        .map(|port| format!("[[identity.issuer]]\nurl = \"http://127.0.0.1:{port}\"\naudience = [\"tollgate\"]\n"));
+    Settings {
+        bindings: Some(format!("{binding}\n[[binding]]\n{}\n", host.broker())),
+        extra: issuer.unwrap_or_default(),
+        ..Settings::default()
+    }
+}
+
+#[test]
+fn a_role_is_assumed_for_each_session_and_names_it() {
+    const PORT: u16 = 9421;
+    let host = Host::start(Settings::default());
+    make_role(&host, "agents");
+    let source = host.broker().replace("broker = ", "source = ");
+    let binding = format!(
+        "[[binding]]\nsubject = \"alice\"\nbroker = {{ kind = \"assume-role\", role_arn = \"arn:aws:iam::{ACCOUNT}:role/agents\", \
+         session_name = \"{{session}}-{{session_name}}-and-a-name-that-makes-it-longer-than-it-may-be\", source_identity = \"{{subject}}\", \
+         session_tags = {{ who = \"{{subject}}\" }}, {source} }}"
+    );
+    host.write_settings(&with_role(&host, &binding, Some(PORT)));
+    host.tollgate(&["reload"]).ok();
+    let provider = host.provider(PORT);
+    let mut names = Vec::new();
+    for _ in 0..2 {
+        let token = host.file("token", provider.issue("alice", "tollgate", 3600).as_bytes());
+        let agent = host.agent("named").flags(&["--identity-token-file", token.to_str().expect("UTF-8")]);
+        let ask = "aws sts get-caller-identity --query Arn --output text";
+        let text = agent.run(&["sh", "-c", &format!("{ask} && {ask}")]).ok();
+        let [first, second] = text.lines().collect::<Vec<_>>()[..] else { panic!("two lines: {text}") };
+        assert_eq!(first, second, "one role for the whole session");
+        let name = first.strip_prefix(&format!("arn:aws:sts::{ACCOUNT}:assumed-role/agents/")).expect(first).to_owned();
+        let timeline = agent.timeline();
+        assert!(name.starts_with(&format!("{}-named-", timeline.id())) && name.len() == 64, "{name}");
+        names.push(name);
+    }
+    assert_ne!(names[0], names[1]);
+    // Another subject is signed for with the held key.
+    let text = host.agent("nobody").run(&["aws", "sts", "get-caller-identity"]).ok();
+    assert!(text.contains("user/held"), "{text}");
+}
+
+#[test]
+fn a_role_that_cannot_be_assumed_is_a_refusal_that_says_why() {
+    let host = Host::start(Settings::default());
+    let source = host.broker().replace("broker = ", "source = ").replace("held-secret", "wrong-secret");
+    let wrong = host.dir().join("wrong-secret");
+    std::fs::write(&wrong, "w".repeat(40)).expect("a file");
+    host.root(&["chmod", "600", wrong.to_str().expect("UTF-8")]).ok();
+    let binding = format!(
+        "[[binding]]\nbroker = {{ kind = \"assume-role\", role_arn = \"arn:aws:iam::{ACCOUNT}:role/agents\", {source} }}"
+    );
+    host.write_settings(&with_role(&host, &binding, None));
+    host.tollgate(&["reload"]).ok();
+    let agent = host.agent("refused").env("AWS_MAX_ATTEMPTS", "1");
+    let text = agent.run(&["aws", "sts", "get-caller-identity"]).failed();
+    assert!(text.contains("there are no credentials for this session's principal"), "{text}");
+    assert!(!text.contains("role/agents"), "{text}");
+    let timeline = agent.timeline();
+    let event = timeline.event("refused", "could not be assumed: STS answered 403: SignatureDoesNotMatch");
+    assert!(event.reason().contains("check its trust policy"), "{event:?}");
+}
+
+/// The session's own token is what STS is shown. moto takes that one request without a signature, as STS does.
+#[test]
+fn a_role_is_assumed_with_the_principals_own_token() {
+    const PORT: u16 = 9422;
+    let host = Host::start(Settings::default());
+    make_role(&host, "by-token");
+    let binding = format!(
+        "[[binding]]\nissuer = \"http://127.0.0.1:{PORT}\"\nbroker = {{ kind = \"web-identity\", role_arn = \"arn:aws:iam::{ACCOUNT}:role/by-token\", session_name = \"{{subject}}\" }}"
+    );
+    host.write_settings(&with_role(&host, &binding, Some(PORT)));
+    host.tollgate(&["reload"]).ok();
+    let provider = host.provider(PORT);
+    let free = |n: &str| {
+        host.root(&[
+            "curl",
+            "-sS",
+            "-X",
+            "POST",
+            "-H",
+            "Content-Type: text/plain",
+            "-d",
+            n,
+            "http://127.0.0.1:5000/moto-api/reset-auth",
+        ])
+        .ok();
+    };
+    let token = host.file("token", provider.issue("bob", "tollgate", 3600).as_bytes());
+    let agent = host.agent("by-token").flags(&["--identity-token-file", token.to_str().expect("UTF-8")]);
+    free("1");
+    let text = agent.run(&["aws", "sts", "get-caller-identity", "--query", "Arn", "--output", "text"]).ok();
+    assert_eq!(text, format!("arn:aws:sts::{ACCOUNT}:assumed-role/by-token/bob"));
+    // An agent that names another role than the one that it would act as is told so.
+    let token = provider.issue("bob", "tollgate", 3600);
+    free("1");
+    let inside = host.agent("inside");
+    let seen = inside.probe(&format!(
+        r#"
+for role in ["other", "by-token"]:
+    body = "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleSessionName=run-7&RoleArn=arn:aws:iam::{ACCOUNT}:role/" + role + "&WebIdentityToken={token}"
+    show(ask(tls(STS), message("POST / HTTP/1.1", [("Host", STS), ("Content-Type", "application/x-www-form-urlencoded")], body)))
+show(ask(tls(STS), message(*signed(STS, WHO), WHO)))
+"#
+    ));
+    assert_eq!(seen[0][0], 403, "{seen:?}");
+    let text = seen[0][1].as_str().expect("text");
+    assert!(text.contains(&format!("as arn:aws:iam::{ACCOUNT}:role/by-token, and as no other role")), "{text}");
+    assert_eq!(seen[1][0], 200, "{seen:?}");
+    assert!(seen[2][1].as_str().expect("text").contains("assumed-role/by-token/bob"), "{seen:?}");
+    // What the daemon wrote has neither the token nor what it was exchanged for.
+    wait_for("the end of the session", || (inside.timeline().state() == "ended").then_some(()));
+    let record = std::fs::read(host.dir().join("state/record.db")).expect("the record");
+    assert!(!record.windows(token.len()).any(|w| w == token.as_bytes()), "the token is in the record");
 }

@@ -1,7 +1,8 @@
 //! A no reaches each client as the native error of its protocol, with the sentence that says who said no and why.
 
 use serde_json::Value;
-use tollgate_tests::host::{Agent, Host, Settings};
+use tollgate_tests::bed::ACCOUNT;
+use tollgate_tests::host::{Agent, Host, POLICIES, Settings};
 
 /// Codes by which the clients' users recognise a denial, by protocol.
 fn code(protocol: &str) -> &'static str {
@@ -195,6 +196,25 @@ put(S3, "//attacker/loot")
     assert_ne!(answers[5][0], 200, "{answers:?}");
     let attacker = host.dir().join("s3/attacker");
     assert_eq!(std::fs::read_dir(attacker).expect("a bucket").count(), 0, "something was stored there");
+}
+
+/// Case 19: a role of the attacker's account is the way to the attacker's buckets. The shipped baseline closes it, also
+/// for who may do everything else.
+#[test]
+fn roles_of_other_accounts_are_denied_by_the_shipped_baseline() {
+    let baseline = include_str!("../../../policies/00-baseline.cedar")
+        .replace("unless { principal.identified }", "when { false }");
+    let host = Host::start(Settings { policies: format!("{POLICIES}\n{baseline}"), ..Settings::default() });
+    let agent = host.agent("role");
+    let log = || std::fs::read_to_string(host.dir().join("moto.log")).expect("moto's log");
+    let before = log();
+    let role = "arn:aws:iam::666666666666:role/attacker";
+    let text = agent.run(&["aws", "sts", "assume-role", "--role-arn", role, "--role-session-name", "xyz"]).failed();
+    assert!(text.contains("(AccessDenied)") && text.contains("The role is of another account"), "{text}");
+    assert_eq!(agent.timeline().only("sts:AssumeRole").policies, ["foreign-roles"]);
+    assert_eq!(log(), before, "it was sent");
+    let role = format!("arn:aws:iam::{ACCOUNT}:role/own");
+    agent.run(&["aws", "sts", "assume-role", "--role-arn", &role, "--role-session-name", "xyz"]).ok();
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Case 25: credentials in answers. The agent gets placeholders that work through Tollgate, the real ones never leave the
 //! daemon: moto, which made them, verifies that requests were signed with them.
 
+mod origin;
+
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 

@@ -26,7 +26,6 @@ type Listed = BTreeMap<String, Vec<String>>;
 struct Hand {
     placeholder: Listed,
     here: Listed,
-    token: Listed,
     denied: Vec<Denied>,
 }
 
@@ -187,7 +186,6 @@ fn treatments(hand: Hand) -> anyhow::Result<Treatments> {
     };
     add("placeholder", "", hand.placeholder)?;
     add("here", "", hand.here)?;
-    add("token", "", hand.token)?;
     for denied in hand.denied {
         ensure!(!denied.reason.contains(['\t', '\n', '|']), "a reason of credentials.toml is not one line of text");
         add("denied", &denied.reason, denied.operations)?;
@@ -195,13 +193,12 @@ fn treatments(hand: Hand) -> anyhow::Result<Treatments> {
     Ok(all)
 }
 
-const MEANINGS: [(&str, &str); 5] = [
+const MEANINGS: [(&str, &str); 4] = [
     (
         "placeholder",
         "the key, its secret and its token are held by the daemon; the agent gets a placeholder that works through Tollgate and ends when the real one does",
     ),
     ("here", "answered by the daemon itself, nothing is sent"),
-    ("token", "the token is held; the agent gets another, exchanged for the real one on the hosts that take it"),
     ("denied", "not sent, whatever the policies say"),
     (
         "policy",

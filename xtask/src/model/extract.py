@@ -20,7 +20,7 @@ with open(os.path.join(os.path.dirname(OVERRIDES), "credentials.toml"), "rb") as
     listed = tomllib.load(f)
 HANDED_OUT = {
     (service, op)
-    for part in [listed["placeholder"], listed["here"], listed["token"], *listed["denied"]]
+    for part in [listed["placeholder"], listed["here"], *listed["denied"]]
     for service, ops in part.items()
     if service != "reason"
     for op in ops
@@ -71,6 +71,9 @@ def level(action):
 # Names of members that are roles, and of those that bring one along: an instance profile holds a role.
 ROLE = re.compile(r"(role_?arns?|iam_?roles?|service_?role|execution_?role|instance_?role)$", re.I)
 PROFILE = re.compile(r"^iam_?instance_?profile(_?arn)?$", re.I)
+# Variables that programs get: secrets are put there.
+VARIABLES = re.compile(r"environment_?variables$", re.I)
+SENSITIVE = {(s, n) for s, names in HAND["sensitive"].items() for n in names}
 ROLES = {(s, n) for s, names in HAND["roles"].items() for n in names}
 
 
@@ -80,7 +83,7 @@ class Shapes:
     def __init__(self, model, protocols, service):
         self.model, self.protocols, self.service = model, protocols, service
         self.index, self.out = {}, []
-        self.answers, self.telling = {}, self.reaching(lambda name, member: self.sensitive(member["shape"]))
+        self.answers, self.telling = {}, self.reaching(self.secret)
         self.passing = self.reaching(lambda name, member: bool(self.role(name, member)))
 
     def inner(self, name):
@@ -100,6 +103,10 @@ class Shapes:
             if shape["type"] not in ("list", "map"):
                 return False
             shape = self.model[shape["member" if shape["type"] == "list" else "value"]["shape"]]
+
+    def secret(self, name, member):
+        """Whether a member's value is sensitive, by the model or by hand."""
+        return self.sensitive(member["shape"]) or bool(VARIABLES.search(name)) or (self.service, name) in SENSITIVE
 
     def role(self, name, member):
         """1: a role if it is a role's ARN; 2: a role, or what brings one along, however it is named; 0: neither."""
@@ -139,8 +146,8 @@ class Shapes:
         if shape["type"] == "structure":
             kept = []
             for n, m in shape["members"].items():
-                if self.sensitive(m["shape"]) or self.inner(m["shape"]) in self.telling:
-                    kept.append(self.member(n, m, 0 if self.sensitive(m["shape"]) else self.answer(m["shape"])))
+                if self.secret(n, m) or self.inner(m["shape"]) in self.telling:
+                    kept.append(self.member(n, m, 0 if self.secret(n, m) else self.answer(m["shape"])))
             made = kept
         elif shape["type"] == "list":
             made = [self.answer(shape["member"]["shape"]), shape["member"].get("locationName", "member")]
@@ -183,7 +190,7 @@ class Shapes:
         where = LOCATIONS[member.get("location") if member.get("location") in LOCATIONS else None]
         if member.get("xmlAttribute") or target.get("xmlAttribute"):
             where = 5
-        flags = int(bool(flat)) | int(self.sensitive(member["shape"])) << 1 | self.role(name, member) << 2
+        flags = int(bool(flat)) | int(self.secret(name, member)) << 1 | self.role(name, member) << 2
         return [name, wire, form, where, self.of(member["shape"]) if shape is None else shape, flags]
 
     def list(self, shape):

@@ -142,11 +142,15 @@ impl<'a> Answer<'a> {
                 bytes
             }
         };
+        // What stands in an answer that has been through here before is no real one.
+        let ours = |text: &str| {
+            substitutes.iter().any(|s| [s.access_key_id, s.secret_access_key, s.session_token].contains(&text))
+        };
         let real = |key: &Key| {
             let token = key.session_token.as_ref().map_or("", Secret::expose);
             [key.access_key_id.as_str(), key.secret_access_key.expose(), token]
                 .iter()
-                .any(|text| !text.is_empty() && contains(&bytes, text))
+                .any(|text| !text.is_empty() && !ours(text) && contains(&bytes, text))
         };
         if self.keys.iter().any(real) {
             return Err(AnswerError::Left);

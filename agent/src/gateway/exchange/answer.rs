@@ -51,7 +51,7 @@ impl Exchange<'_> {
         if let Some(Treatment::Placeholder(sites)) = handout::of(operation).map(|h| &h.treatment)
             && parts.status.is_success()
         {
-            return self.exchanged(parts, body, operation, sites, held, completion).await;
+            return self.exchanged(parts, body, (operation, sites), decision, held, completion).await;
         }
         if decision.obligations.mask.is_some() && parts.status.is_success() {
             let limit = self.connection.core.config.load().gateway.max_buffered_body;
@@ -244,7 +244,7 @@ mod tests {
             );
             scratch.store.flush().await;
             let reader = Reader::open(scratch.store.path()).expect("opens");
-            let (links, _) = reader.verify().expect("reads").expect("nobody tampered");
+            let (links, _) = reader.verify(scratch.store.laid_out()).expect("reads").expect("nobody tampered");
             assert_eq!(links, 2, "an intent and one outcome");
             assert_eq!(reader.exchanges(scratch.session.as_str()).expect("reads")[0].status, Some(403));
         }

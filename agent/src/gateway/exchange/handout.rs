@@ -6,19 +6,22 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use http::{Response, header};
 use http_body_util::{BodyExt, Limited};
 
-use super::Exchange;
 use super::answer::forget_checksums;
 use super::refusal::Refusal;
+use super::{Exchange, Signer};
 use crate::aws::error::ErrorKind;
 use crate::aws::handout::answer::{Answer, Ends, Key, Substitute};
 use crate::aws::handout::{self, Site, Treatment};
-use crate::aws::operation::Operation;
+use crate::aws::operation::{Operation, Protocol};
 use crate::aws::sigv4::{Claim, TokenKind};
 use crate::credential::{Derived, Held, NotIssued, Placeholder};
 use crate::gateway::body::{Completion, ResponseBody};
+use crate::mask;
+use crate::policy::{CredentialFacts, Decision};
 
 /// Longest answer that is read for its keys. AWS's own are a few KiB.
 const LONGEST: usize = 4 << 20;
@@ -29,7 +32,6 @@ const LIFE: Duration = Duration::from_secs(12 * 3600);
 pub(super) fn forbidden(operation: &Operation) -> Option<String> {
     match handout::of(operation).map(|h| &h.treatment) {
         Some(Treatment::Denied(reason)) => Some(format!("its answer carries credentials, and {reason}")),
-        Some(Treatment::Token) => Some("its answer carries a token that cannot be exchanged yet".into()),
         // Nobody has said what to do about it.
         None if operation.credentials_in_output => Some("its answer carries credentials".into()),
         _ => None,
@@ -65,6 +67,21 @@ pub(super) fn fitting(derived: Option<&Derived>, claim: &Claim) -> Result<Option
     Ok(derived.map(|d| d.held.clone()))
 }
 
+/// What policies may know of the credentials that a request is signed with.
+pub(super) fn facts<'a>(signer: &'a Signer, account: Option<&'a str>) -> CredentialFacts<'a> {
+    let account = account.unwrap_or_default();
+    match signer {
+        Signer::Nobody => CredentialFacts { kind: "none", ..CredentialFacts::default() },
+        Signer::Held(None) => CredentialFacts { kind: "binding", account, ..CredentialFacts::default() },
+        Signer::Held(Some(derived)) => CredentialFacts {
+            kind: "derived",
+            account,
+            arn: derived.arn.as_deref().unwrap_or_default(),
+            operation: &derived.operation,
+        },
+    }
+}
+
 impl Exchange<'_> {
     /// Asked before the request goes up: its answer could not be kept.
     pub(super) fn room_for_credentials(&self, operation: &Operation) -> Result<(), Refusal> {
@@ -82,8 +99,8 @@ impl Exchange<'_> {
         &self,
         mut parts: http::response::Parts,
         body: B,
-        operation: &Operation,
-        sites: &[Site],
+        (operation, sites): (&Operation, &[Site]),
+        decision: &Decision,
         held: Option<&Held>,
         completion: Completion,
     ) -> Result<Response<ResponseBody>, Refusal>
@@ -106,7 +123,11 @@ impl Exchange<'_> {
                     |key: &Key| self.derived(key, operation, account.clone(), answer.arn.clone(), bucket.clone());
                 self.issue(answer.keys.iter().map(derived).collect()).and_then(|placeholders| {
                     let substitutes: Vec<Substitute<'_>> = placeholders.iter().map(|p| substitute(p)).collect();
-                    answer.write(&substitutes).map_err(|e| unreadable(&e.to_string()))
+                    let masks = decision.obligations.mask.is_some();
+                    let written = answer.write(&substitutes).map_err(|e| e.to_string());
+                    written
+                        .and_then(|bytes| if masks { masked(operation, bytes, sites, &substitutes) } else { Ok(bytes) })
+                        .map_err(|e| unreadable(&e))
                 })
             }
         };
@@ -148,6 +169,22 @@ impl Exchange<'_> {
         let name = format!("{}:{}", operation.service, operation.name);
         (Derived { held: Arc::new(held), operation: name, arn, bucket }, ends)
     }
+}
+
+/// What else is secret in an answer, hidden. The placeholders are not: they stay.
+fn masked(
+    operation: &Operation,
+    bytes: Bytes,
+    sites: &[Site],
+    substitutes: &[Substitute<'_>],
+) -> Result<Bytes, String> {
+    // In AWS's XML answers there is nothing secret but the keys.
+    if matches!(operation.protocol, Protocol::Query | Protocol::Ec2 | Protocol::RestXml) {
+        return Ok(bytes);
+    }
+    let hidden = mask::apply(operation.protocol, &bytes).map_err(|e| e.to_string())?;
+    let answer = Answer::read(operation.protocol, &hidden, sites).map_err(|e| e.to_string())?;
+    answer.write(substitutes).map_err(|e| e.to_string())
 }
 
 fn substitute(placeholder: &Placeholder) -> Substitute<'_> {

@@ -36,6 +36,11 @@ impl Refusal {
         self
     }
 
+    /// Nobody can say what the request is: blocked, as whatever it may be.
+    pub(super) fn not_understood(message: impl Into<String>) -> Self {
+        Self { event: Kind::Blocked, ..Self::malformed(message) }
+    }
+
     pub(super) fn malformed(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::MalformedRequest, message)
     }

@@ -5,13 +5,15 @@
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Response, StatusCode, Version, header};
 
 use super::Exchange;
 use super::refusal::Refusal;
 use crate::aws::error::{self, ErrorKind};
-use crate::aws::operation::Operation;
+use crate::aws::operation::{Operation, UNKNOWN};
 use crate::aws::sigv4;
 use crate::gateway::body::ResponseBody;
 use crate::journal::{Event, Kind};
@@ -72,6 +74,10 @@ impl Exchange<'_> {
             Some(operation) => self.event(refusal.event, operation, &refusal.policies),
             None => self.connection.event(refusal.event),
         };
+        if self.operation.is_none() && refusal.event == Kind::Blocked {
+            event.action = Some(UNKNOWN.into());
+            event.region = self.connection.endpoint.region.clone();
+        }
         event.reason = Some(reason);
         // On a task of its own: an agent that hangs up at once must not keep its refusal from being told.
         let core = self.connection.core.clone();
@@ -129,13 +135,20 @@ impl Exchange<'_> {
             exe: c.exe.to_string(),
             host: c.endpoint.host.clone(),
             method: self.parts.method.to_string(),
-            target: cut(mask::redact_target(self.parts.uri.path_and_query().map_or("/", PathAndQuery::as_str))),
-            action: operation.map_or_else(|| "unknown:unknown".into(), |o| o.actions().join(" ")),
+            target: cut(mask::redact_target(
+                self.parts.uri.path_and_query().map_or("/", PathAndQuery::as_str),
+                operation.and_then(|o| o.input),
+            )),
+            action: operation.map_or_else(|| UNKNOWN.into(), |o| o.actions().join(" ")),
             operation: operation.map_or_else(|| "unknown".into(), |o| format!("{}:{}", o.service, o.name)),
             resources: operation.map(|o| first(&o.resources())).unwrap_or_default(),
             region: operation.map(|o| o.region.clone()).or_else(|| c.endpoint.region.clone()).unwrap_or_default(),
             account: self.account.clone(),
-            parameters: operation.map(|o| self.parameters(o)).unwrap_or_default(),
+            parameters: match (operation, self.unread.is_empty()) {
+                (_, false) => unread(&self.unread),
+                (Some(operation), true) => self.parameters(operation),
+                (None, true) => String::new(),
+            },
             decision,
             policies: policies.to_vec(),
             reason: reason.to_owned(),
@@ -145,7 +158,7 @@ impl Exchange<'_> {
 
     /// The request's members as JSON, sensitive ones taken out.
     pub(super) fn parameters(&self, operation: &Operation) -> String {
-        bounded(mask::redact_parameters(&operation.parameters))
+        bounded(mask::redact_parameters(&operation.parameters, operation.input))
     }
 }
 
@@ -161,6 +174,15 @@ fn bounded(json: String) -> String {
     }
     let digest = sigv4::sha256_hex(json.as_bytes());
     format!(r#"{{"tollgate:left-out":{{"bytes":{},"sha256":"{digest}"}}}}"#, json.len())
+}
+
+/// Most of a body that was not understood in a row.
+const UNREAD: usize = 16 << 10;
+
+/// What stands for the parameters of a request that was not understood: its body's bytes, as far as they go.
+fn unread(body: &[u8]) -> String {
+    let base64 = STANDARD.encode(&body[..body.len().min(UNREAD)]);
+    format!(r#"{{"tollgate:body":{{"bytes":{},"base64":"{base64}"}}}}"#, body.len())
 }
 
 fn cut(mut text: String) -> String {
@@ -243,6 +265,9 @@ mod tests {
         assert!(long.starts_with(r#"{"tollgate:left-out":{"bytes":65544,"sha256":""#), "{long}");
         assert!(serde_json::from_str::<serde_json::Value>(&long).is_ok());
         assert_eq!(cut("é".repeat(LONGEST)).len(), LONGEST + '…'.len_utf8());
+        let long = unread(&[0; UNREAD + 3]);
+        let row: serde_json::Value = serde_json::from_str(&long).expect("JSON");
+        assert_eq!((&row["tollgate:body"]["bytes"], long.len() < 2 * UNREAD), (&(UNREAD + 3).into(), true));
         let many = vec!["a"; MOST + 2];
         assert_eq!(first(&many).last().map(String::as_str), Some("… and 2 more"));
         assert_eq!(first(&many[..MOST]).len(), MOST);

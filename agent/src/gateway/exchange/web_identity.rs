@@ -11,8 +11,8 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, header};
 
-use super::Exchange;
 use super::refusal::Refusal;
+use super::{Exchange, Signer};
 use crate::aws::error::ErrorKind;
 use crate::aws::handout::web_identity::Asked;
 use crate::aws::operation::Operation;
@@ -92,8 +92,16 @@ impl Exchange<'_> {
 
     /// A role of another account than the binding's must not seem to have been assumed.
     async fn fits_binding(&mut self, asked: &Asked) -> Result<(), Refusal> {
+        let brokers = self.connection.core.brokers.load_full();
+        if let Some(role) = brokers.role(&self.principal).filter(|role| *role != asked.role.text) {
+            return Err(Refusal::new(
+                ErrorKind::AccessDenied,
+                format!("Tollgate signs requests of this identity as {role}, and as no other role; name that one"),
+            ));
+        }
         let held = self.held_of_binding().await?;
         self.account.clone_from(&held.account);
+        self.signer = Signer::Held(None);
         match &held.account {
             Some(account) if *account != asked.role.account => Err(Refusal::new(
                 ErrorKind::AccessDenied,

@@ -354,16 +354,17 @@ say(namespace=attempt(lambda: ask(path)), uid=os.getuid(), **found)
 #[test]
 fn the_jobs_variables_are_passed_on_and_mint_nothing_that_works() {
     // Not stopped: the agent sees what its caller's environment holds, and may ask the CI system for tokens with it.
-    // Stopped: trading such a token for credentials of AWS's, and using credentials that were traded elsewhere.
+    // Stopped: trading such a token for credentials of AWS's, and using credentials that were traded elsewhere. A token of
+    // a configured issuer gives the session's own placeholder (`web_identity`), any other nothing.
     let url = "https://token.example.org/?api-version=2";
     let agent = host().agent("ci").env("ACTIONS_ID_TOKEN_REQUEST_URL", url).env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "t");
     let seen = agent.run(&["env"]).ok();
     assert!(seen.contains(&format!("ACTIONS_ID_TOKEN_REQUEST_URL={url}")), "{seen}");
-    let trade = "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn=arn:aws:iam::999999999999:role/x&RoleSessionName=x&WebIdentityToken=x.y.z";
+    let trade = "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn=arn:aws:iam::999999999999:role/x&RoleSessionName=xx&WebIdentityToken=x.y.z";
     let answer = agent.run(&["curl", "-sS", "-d", trade, "https://sts.us-east-1.amazonaws.com/"]).ok();
-    assert!(answer.contains("AccessDenied") && answer.contains("the request is not signed"), "{answer}");
+    assert!(answer.contains("AccessDenied") && answer.contains("the web identity token was not taken"), "{answer}");
     assert!(!answer.contains("SessionToken"), "{answer}");
-    told(&agent, "refused", "the request is not signed");
+    told(&agent, "refused", "the web identity token was not taken");
     assert!(!reached("sts.us-east-1.amazonaws.com"));
 }
 

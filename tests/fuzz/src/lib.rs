@@ -1,0 +1,83 @@
+//! What the targets share: a request as text, and the data path's own way from it to an operation.
+//!
+//! Only the public functions that the gateway calls are called here, so a target fuzzes what runs. Pure.
+
+use http::Request;
+use http::request::Parts;
+use tollgate::aws::endpoint::{Endpoint, resolve};
+use tollgate::aws::operation::{BodyNeed, Malformed, Operation, Scope, route};
+
+/// Account of the held credentials, as a binding would name it.
+pub const ACCOUNT: &str = "123456789012";
+
+/// A request as the corpus has it: `METHOD HOST TARGET`, headers, an empty line, the body.
+pub struct Message<'a> {
+    pub host: &'a str,
+    pub parts: Parts,
+    pub body: &'a [u8],
+}
+
+/// `None`: nothing that a parser of HTTP would let through.
+pub fn message(data: &[u8]) -> Option<Message<'_>> {
+    let (head, body) = match data.windows(2).position(|w| w == b"\n\n") {
+        Some(end) => (&data[..end], &data[end + 2..]),
+        None => (data, &b""[..]),
+    };
+    let mut lines = head.split(|b| *b == b'\n');
+    let first = std::str::from_utf8(lines.next()?).ok()?;
+    let mut words = first.split(' ');
+    let (method, host, target) = (words.next()?, words.next()?, words.next()?);
+    if words.next().is_some() || !target.starts_with('/') {
+        return None;
+    }
+    let mut request = Request::builder().method(method).uri(target).header("host", host);
+    for line in lines {
+        let colon = line.iter().position(|b| *b == b':')?;
+        request = request.header(&line[..colon], line[colon + 1..].trim_ascii());
+    }
+    Some(Message { host, parts: request.body(()).ok()?.into_parts().0, body })
+}
+
+/// The operation of a request, and the same for whoever reads it again.
+pub fn understand(
+    endpoint: &Endpoint,
+    scope: Option<Scope<'_>>,
+    parts: &Parts,
+    body: &[u8],
+) -> Result<Operation, Malformed> {
+    let read = || {
+        let route = route(endpoint, scope, parts)?;
+        let body = (route.body_needed() == BodyNeed::Read).then_some(body);
+        route.finish(parts.uri.query().unwrap_or_default(), body, Some(ACCOUNT))
+    };
+    let found = read();
+    assert!(found == read(), "two readings of one request");
+    if let Ok(operation) = &found {
+        sound(operation);
+    }
+    found
+}
+
+/// What every operation must be, whatever was sent.
+fn sound(operation: &Operation) {
+    assert!(!operation.actions().is_empty(), "an operation without an action: {operation:?}");
+    assert!(!operation.resources().is_empty(), "an operation without a resource: {operation:?}");
+    let unknown = operation.actions() == ["unknown:unknown"];
+    for action in operation.actions() {
+        let (service, name) = action.split_once(':').expect("an IAM action");
+        assert!(!service.is_empty() && !name.is_empty(), "{operation:?}");
+        assert!(unknown || (service, name) != ("unknown", "unknown"), "half known: {operation:?}");
+    }
+}
+
+/// A body for one of a few operations of a protocol: the first byte says which.
+pub fn body_of(calls: &[(&str, &str)], data: &[u8]) {
+    let Some((which, body)) = data.split_first() else { return };
+    let (head, service) = calls[usize::from(*which) % calls.len()];
+    let message = message(head.as_bytes()).expect("a request of the table");
+    let endpoint = resolve(message.host).expect("a host of the table");
+    let scope = Scope { region: "us-east-1", service };
+    let found = understand(&endpoint, Some(scope), &message.parts, body);
+    // The heads alone are right; else nothing would be fuzzed.
+    debug_assert!(!body.is_empty() || found.is_ok() || service == "s3", "{head}: {found:?}");
+}
