@@ -427,6 +427,8 @@ def passes(service, op):
 def service(name, folder):
     model = load(os.path.join(folder, "service-2.json.gz"))
     meta, shapes_model = model["metadata"], model["shapes"]
+    for shape, kind in HAND["types"].get(name, {}).items():
+        shapes_model[shape]["type"] = kind
     signing = [meta.get("signingName") or meta["endpointPrefix"]]
     read_hosts(name, [] if name in ("s3", "s3control") else endpoint_rules(folder), model, signing)
     if name in ("s3", "s3control"):
