@@ -23,7 +23,7 @@ const EXACT: f64 = 0.999;
 const ACTION: f64 = 0.999;
 const MEMBERS: f64 = 0.99;
 /// What is missed are names that the rules produce and nobody has: regions of one partition under the domain of another.
-const HOSTS: f64 = 0.998;
+const HOSTS: f64 = 0.9996;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
@@ -240,9 +240,11 @@ fn hosts_of_all_rule_sets_are_recognised() {
         let number = index.service(service).map(|(n, _)| n);
         let region = row["region"].as_str().unwrap_or(text(&row, "asked"));
         // A global host says no region; then the scope's is taken.
-        let placed =
-            found.region.as_deref().is_none_or(|r| r == region || region.ends_with("-global") || region == "*")
-                && (found.partition == text(&row, "partition") || found.region.is_none());
+        // GovCloud's users of a shared one are told by their scope.
+        let gov = text(&row, "partition") == "aws-us-gov" && found.gov_region == Some(region);
+        let placed = gov
+            || (found.region.as_deref().is_none_or(|r| r == region || region.ends_with("-global") || region == "*")
+                && (found.partition == text(&row, "partition") || found.region.is_none()));
         let right = found.class == HostClass::Api
             && number.is_some_and(|n| found.services.contains(&n))
             && placed
@@ -262,8 +264,15 @@ fn hosts_of_all_rule_sets_are_recognised() {
     for miss in &hosts.misses {
         let _ = writeln!(report, "- {miss}");
     }
+    if !hosts.misses.is_empty() {
+        report.push_str(
+            "\nRule sets produce these, but nobody has them: they name a region of one partition under the domain of another.\nThey are not recognised, so that nothing is signed for them.\n",
+        );
+    }
     eprintln!("{}", report.chars().take(6_000).collect::<String>());
     assert!(hosts.all > 80_000, "only {} hosts", hosts.all);
+    let nobody_s = |miss: &String| miss.contains(".api.aws`") && miss.contains("Unknown None");
+    assert!(hosts.misses.iter().all(nobody_s), "a miss of another kind");
     compare("hosts", &report);
     assert!(hosts.rate() >= HOSTS, "the rate fell");
 }

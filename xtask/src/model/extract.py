@@ -248,7 +248,8 @@ def host_key(url, partition):
         suffix = next((s for s in sorted(SUFFIX, key=len, reverse=True) if host.endswith("." + s)), None)
         if suffix is None:
             suffix = next((s for s in ("signin.aws.amazon.com", "signin.aws", "aws.amazon.com", "amazonaws.cn",
-                                       "amazonaws-us-gov.com", "amazonaws-eusc.eu", "on.aws") if host.endswith("." + s)), None)
+                                       "amazonaws-us-gov.com", "amazonaws-eusc.eu", "on.aws", "c2shome.ic.gov",
+                                       "sc2shome.sgov.gov", "csphome.adc-e.uk", "csphome.hci.ic.gov") if host.endswith("." + s)), None)
             if suffix is None:
                 unread_hosts.append(url)
                 return None
@@ -310,7 +311,7 @@ def read_hosts(service, rules, model, signing):
             if has_region:
                 # The host's region is not the one that is signed for.
                 if "{Region}" in url and "{" not in fixed:
-                    HOSTS[key]["regions"]["*"] = fixed
+                    HOSTS[key]["regions"]["*" + (part or "")] = fixed
                 continue
             if "implicitGlobalRegion" in fixed:
                 for p in [part] if part else IMPLICIT:
