@@ -227,6 +227,10 @@ def requests(name):
         intent.clear()
         if model.input_shape is not None:
             intent.update(plain(model.input_shape, params))
+            for n, member in model.input_shape.members.items():
+                if member.serialization.get("location") == "headers" and n in intent:
+                    # Names of headers have no case.
+                    intent[n] = {k.lower(): v for k, v in intent[n].items()}
 
     client.meta.events.register("before-send", catch)
     client.meta.events.register_last("before-parameter-build", given)
