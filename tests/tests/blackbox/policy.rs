@@ -223,3 +223,25 @@ impl<const N: usize> MapEach<N> for Vec<[Option<String>; N]> {
         self.into_iter().map(|line| line.map(|field| field.expect("it should have been denied"))).collect()
     }
 }
+
+#[test]
+fn a_role_is_passed_only_where_a_policy_says_so() {
+    let policies = r#"
+        permit(principal, action == AWS::Action::"states:CreateStateMachine", resource);
+        permit(principal, action == AWS::Action::"iam:PassRole", resource == AWS::Resource::"arn:aws:iam::123456789012:role/builder");
+    "#;
+    let host = Host::start(Settings { policies: policies.into(), ..Settings::default() });
+    let agent = host.agent("passes");
+    let create = |role: &str| {
+        let role = format!("arn:aws:iam::123456789012:role/{role}");
+        let definition = r#"{"StartAt":"A","States":{"A":{"Type":"Pass","End":true}}}"#;
+        let argv = ["stepfunctions", "create-state-machine", "--name", "m", "--definition", definition, "--role-arn"];
+        agent.run(&[&["aws"], &argv[..], &[role.as_str()]].concat())
+    };
+    let text = create("admin").failed();
+    assert!(text.contains("no policy permits iam:PassRole on arn:aws:iam::123456789012:role/admin"), "{text}");
+    create("builder").ok();
+    let decisions: Vec<_> = agent.timeline().exchanges.iter().map(|e| (e.decision.clone(), e.action.clone())).collect();
+    let both = "states:CreateStateMachine iam:PassRole".to_owned();
+    assert_eq!(decisions, [("deny".to_owned(), both.clone()), ("allow".to_owned(), both)]);
+}
