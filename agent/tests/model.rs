@@ -19,10 +19,11 @@ use tollgate::aws::model::{Place, index};
 use tollgate::aws::operation::{BodyNeed, Operation, Scope, route};
 
 /// What has to be reached; the rates themselves are compared with those of the docs.
-const EXACT: f64 = 0.98;
+const EXACT: f64 = 0.999;
 const ACTION: f64 = 0.999;
+const MEMBERS: f64 = 0.99;
 /// What is missed are names that the rules produce and nobody has: regions of one partition under the domain of another.
-const HOSTS: f64 = 0.998;
+const HOSTS: f64 = 0.9996;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
@@ -38,7 +39,8 @@ fn generator(what: &str) -> Option<Child> {
     }
     let script = root().join("agent/tests/model/roundtrip.py");
     let mut command = Command::new(python);
-    command.env_clear().args(["-X", "utf8"]).arg(script).arg(what).stdout(Stdio::piped());
+    command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "TOLLGATE_SEED"));
+    command.args(["-X", "utf8"]).arg(script).arg(what).stdout(Stdio::piped());
     Some(command.spawn().expect("the generator starts"))
 }
 
@@ -72,7 +74,7 @@ fn understand(row: &Value) -> Result<Operation, String> {
 fn same_actions(expected: &[&str], found: &[&str]) -> bool {
     let has = |a: &str| found.iter().any(|f| *f == a || f.replace("ObjectVersion", "Object") == a);
     let within = || found.iter().all(|f| expected.contains(f));
-    (expected.is_empty() && found == ["unknown:unknown"])
+    (expected.is_empty() && found[0] == "unknown:unknown")
         || (!expected.is_empty()
             && (expected.iter().all(|a| has(a)) || (expected[0].starts_with("dynamodb:") && within())))
 }
@@ -113,6 +115,45 @@ fn compare(part: &str, measured: &str) {
     assert_eq!(there, measured, "the docs give other rates; renew them as this file's head says");
 }
 
+/// Why a request is not read as what was meant.
+fn why(miss: &str) -> Option<&'static str> {
+    const REASONS: &[(&str, &str)] = &[
+        ("s3:GetBucketLifecycle", "an older name of the same request"),
+        ("s3:PutBucketLifecycle", "an older name of the same request"),
+        ("s3:GetBucketNotification", "an older name of the same request"),
+        ("s3:PutBucketNotification", "an older name of the same request"),
+        ("`SourceRegion`", "SDKs take it for themselves and send none"),
+        ("greengrassv2:", "a twin with the same host, path and action calls the member otherwise"),
+        ("qconnect:", "a twin with the same host, path and action has no such member"),
+        ("cloudsearchdomain:Search", "it is a form without a bound, and not read"),
+        ("`userProperties`", "JSON in base64 in a header stays as it came"),
+        ("`sessionAttributes`", "JSON in base64 in a header stays as it came"),
+        ("`requestAttributes`", "JSON in base64 in a header stays as it came"),
+        ("`activeContexts`", "JSON in base64 in a header stays as it came"),
+        ("s3:CompleteMultipartUpload", "its body decides nothing, and is not read"),
+    ];
+    REASONS.iter().find(|(part, _)| miss.contains(part)).map(|(_, reason)| *reason)
+}
+
+/// Where what was found is not what was sent, at any depth. What leaves no trace in forms and XML may be absent.
+fn differs(sent: &Value, found: &Value, path: &str) -> Option<String> {
+    match (sent, found) {
+        (Value::Object(sent), Value::Object(found)) => {
+            let more = found.keys().find(|name| !sent.contains_key(*name));
+            let less = sent.iter().find_map(|(name, sent)| {
+                differs(sent, found.get(name).unwrap_or(&Value::Null), &format!("{path}.{name}"))
+            });
+            less.or_else(|| more.map(|name| format!("`{path}.{name}` was not sent")))
+        }
+        (Value::Array(sent), Value::Array(found)) if sent.len() == found.len() => {
+            sent.iter().zip(found).find_map(|(sent, found)| differs(sent, found, path))
+        }
+        (Value::Number(sent), Value::Number(found)) if sent.as_f64() == found.as_f64() => None,
+        (sent, found) if sent == found => None,
+        (sent, found) => Some(format!("`{path}` is {found} and was sent as {sent}").chars().take(200).collect()),
+    }
+}
+
 #[test]
 fn requests_of_all_operations_are_recognised() {
     let Some(mut child) = generator("requests") else { return };
@@ -143,28 +184,23 @@ fn requests_of_all_operations_are_recognised() {
         if found.name != op {
             continue;
         }
-        let missing: Vec<&String> = row["params"]
-            .as_object()
-            .expect("parameters")
+        let streamed: Vec<&str> =
+            detail.input(wanted).iter().filter(|m| wanted.stream && m.place == Place::Body).map(|m| m.name).collect();
+        let sent = row["params"].as_object().expect("parameters");
+        let differs = sent
             .iter()
-            .filter(|(name, sent)| {
-                let member = detail.input(wanted).iter().find(|m| m.name == name.as_str());
-                let streamed = wanted.stream && member.is_some_and(|m| m.place == Place::Body);
-                let there = found.parameters.get(name.as_str());
-                !streamed && there.is_none_or(|t| !sent.is_null() && t != *sent)
-            })
-            .map(|(name, _)| name)
-            .collect();
-        parameters.count(missing.is_empty(), || format!("{what}: {missing:?}"));
+            .filter(|(name, _)| !streamed.contains(&name.as_str()))
+            .find_map(|(name, sent)| differs(sent, found.parameters.get(name.as_str()).unwrap_or(&Value::Null), name));
+        parameters.count(differs.is_none(), || format!("{what}: {}", differs.unwrap_or_default()));
     }
     assert!(child.wait().expect("it ends").success(), "the generator failed");
     let mut report = String::from(
-        "\n## Rates\n\nRequests made by botocore's serializer and endpoint rules, for every operation, once with the required members and once\nwith all of them, read by `aws::operation`:\n\n| | |\n|---|---|\n",
+        "\n## Rates\n\nRequests made by botocore's serializer and endpoint rules, for every operation, once with the required members and once\nwith all of them, with random values as deep as their shapes go, read by `aws::operation`. The same seed is used for what\nis reported here; `TOLLGATE_SEED` tries another:\n\n| | |\n|---|---|\n",
     );
     let _ = writeln!(report, "| the right operation | {} |", exact.cell());
     let _ = writeln!(report, "| the right IAM actions | {} |", action.cell());
-    let _ = writeln!(report, "| all members found, scalars with their values | {} |", parameters.cell());
-    report.push_str("\nThe `Get/PutBucketLifecycle` and `Get/PutBucketNotification` requests are older names of what they are taken for. S3's\nwrites with all members carry headers (`x-amz-object-lock-event-hold…`) that no IAM action is known for.\n");
+    let _ = writeln!(report, "| all members, at every depth, with their values and types | {} |", parameters.cell());
+    report.push_str("\nThe `Get/PutBucketLifecycle` and `Get/PutBucketNotification` requests are older names of what they are taken for. S3's\nevent holds (`x-amz-object-lock-event-hold…`) are in no IAM action that is known: a request with one needs\n`unknown:unknown` besides its own actions.\n");
     let total: usize = not_made.values().sum();
     let list: Vec<String> = not_made.iter().map(|(service, n)| format!("{service} {n}")).collect();
     let _ = writeln!(
@@ -172,19 +208,19 @@ fn requests_of_all_operations_are_recognised() {
         "\nNot made by the generator (bearer tokens, SigV4A, event streams): {total}: {}.",
         list.join(", ")
     );
-    for (what, tally) in [("operation", &exact), ("action", &action)] {
+    for (what, tally) in [("operation", &exact), ("action", &action), ("members", &parameters)] {
         let _ = writeln!(report, "\nOther than the right {what} ({}):\n", tally.misses.len());
         for miss in &tally.misses {
-            let _ = writeln!(report, "- {miss}");
+            let _ = writeln!(report, "- {miss}; {}", why(miss).unwrap_or("NO REASON IS KNOWN"));
         }
     }
-    for miss in parameters.misses.iter().take(40) {
-        eprintln!("members: {miss}");
-    }
     eprintln!("{report}");
+    assert!(!report.contains("NO REASON"), "a miss for which the test gives no reason");
     assert!(exact.all > 39_000 && total < 500, "{} requests, {total} not made", exact.all);
-    compare("requests", &report);
-    assert!(exact.rate() >= EXACT && action.rate() >= ACTION, "rates fell");
+    if std::env::var_os("TOLLGATE_SEED").is_none() {
+        compare("requests", &report);
+    }
+    assert!(exact.rate() >= EXACT && action.rate() >= ACTION && parameters.rate() >= MEMBERS, "rates fell");
 }
 
 #[test]
@@ -204,9 +240,11 @@ fn hosts_of_all_rule_sets_are_recognised() {
         let number = index.service(service).map(|(n, _)| n);
         let region = row["region"].as_str().unwrap_or(text(&row, "asked"));
         // A global host says no region; then the scope's is taken.
-        let placed =
-            found.region.as_deref().is_none_or(|r| r == region || region.ends_with("-global") || region == "*")
-                && (found.partition == text(&row, "partition") || found.region.is_none());
+        // GovCloud's users of a shared one are told by their scope.
+        let gov = text(&row, "partition") == "aws-us-gov" && found.gov_region == Some(region);
+        let placed = gov
+            || (found.region.as_deref().is_none_or(|r| r == region || region.ends_with("-global") || region == "*")
+                && (found.partition == text(&row, "partition") || found.region.is_none()));
         let right = found.class == HostClass::Api
             && number.is_some_and(|n| found.services.contains(&n))
             && placed
@@ -226,8 +264,15 @@ fn hosts_of_all_rule_sets_are_recognised() {
     for miss in &hosts.misses {
         let _ = writeln!(report, "- {miss}");
     }
+    if !hosts.misses.is_empty() {
+        report.push_str(
+            "\nRule sets produce these, but nobody has them: they name a region of one partition under the domain of another.\nThey are not recognised, so that nothing is signed for them.\n",
+        );
+    }
     eprintln!("{}", report.chars().take(6_000).collect::<String>());
     assert!(hosts.all > 80_000, "only {} hosts", hosts.all);
+    let nobody_s = |miss: &String| miss.contains(".api.aws`") && miss.contains("Unknown None");
+    assert!(hosts.misses.iter().all(nobody_s), "a miss of another kind");
     compare("hosts", &report);
     assert!(hosts.rate() >= HOSTS, "the rate fell");
 }

@@ -5,6 +5,7 @@
 
 mod client;
 mod contender;
+mod judge;
 mod measure;
 mod process;
 mod profile;
@@ -43,6 +44,7 @@ struct Places {
     /// Emptied at the start of each run.
     work: PathBuf,
     load: PathBuf,
+    judge: PathBuf,
     tollgate: PathBuf,
     nginx: PathBuf,
     mitmdump: PathBuf,
@@ -54,6 +56,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let places = Places {
         work: target.join("bench"),
         load: target.join("release/tollgate-load"),
+        judge: target.join("release/examples/judge"),
         tollgate: target.join("release/tollgate"),
         nginx: tools::nginx(&root),
         mitmdump: tools::mitmdump(&root),
@@ -72,20 +75,21 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 /// Everything that may need the network or a compiler.
 fn prepare(args: &Args, places: &Places) -> anyhow::Result<()> {
     if !args.no_build {
-        let build = |package: &str, bin: &str| {
-            say(&format!("building `{bin}`, optimised"));
+        let build = |package: &str, kind: &str, name: &str| {
+            say(&format!("building `{name}`, optimised"));
             run_command(Command::new("cargo").current_dir(&places.root).args([
                 "build",
                 "--release",
                 "--package",
                 package,
-                "--bin",
-                bin,
+                kind,
+                name,
             ]))
         };
-        build("tollgate-tests", "tollgate-load")?;
+        build("tollgate-tests", "--bin", "tollgate-load")?;
         if args.only.contains(&Kind::Tollgate) {
-            build("tollgate", "tollgate")?;
+            build("tollgate", "--bin", "tollgate")?;
+            build("tollgate", "--example", "judge")?;
         }
     }
     if args.only.contains(&Kind::Nginx) {
@@ -118,6 +122,7 @@ fn measure(args: &Args, places: &Places) -> anyhow::Result<()> {
     let upstream = Upstream::start(places)?;
     let mut results = measure::Results::default();
     if args.only.contains(&Kind::Tollgate) {
+        results.judging = Some(judge::measure(places)?);
         measure::connects(places, &upstream, &plan, &mut results.connect)?;
     }
     say(&format!("starting {}", args.only.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));

@@ -20,6 +20,8 @@ pub struct Endpoint {
     pub signing: Option<String>,
     /// Region named by the host, or the fixed signing region of a global endpoint.
     pub region: Option<String>,
+    /// GovCloud's signing region of a global endpoint that it shares with the commercial regions.
+    pub gov_region: Option<&'static str>,
     /// `aws`, `aws-cn`, `aws-us-gov`, …
     pub partition: &'static str,
     /// S3: what stands in front of the service labels and belongs in front of the path (bucket of a virtual-host
@@ -98,6 +100,11 @@ const DOMAINS: &[(&str, &str)] = &[
     ("cloud.adc-e.uk", "aws-iso-e"),
     ("api.cloud-aws.adc-e.uk", "aws-iso-e"),
     ("csp.hci.ic.gov", "aws-iso-f"),
+    // Sign-in's own.
+    ("c2shome.ic.gov", "aws-iso"),
+    ("sc2shome.sgov.gov", "aws-iso-b"),
+    ("csphome.adc-e.uk", "aws-iso-e"),
+    ("csphome.hci.ic.gov", "aws-iso-f"),
     ("api.aws.hci.ic.gov", "aws-iso-f"),
 ];
 
@@ -180,10 +187,20 @@ pub fn resolve(host: &str) -> Option<Endpoint> {
         labels.push("signin");
     }
     let private = labels.pop_if(|l| *l == "vpce").is_some();
-    let gov = labels.pop_if(|l| *l == "us-gov").map(|_| "us-gov-west-1");
-    let region = labels.pop_if(|l| is_region(l)).or(gov);
-    // Rule sets make names for their partitions' pseudo-regions too.
-    labels.pop_if(|l| l.starts_with("aws-") && l.ends_with("-global") || *l == "aws-global");
+    // Rule sets make names for their partitions' pseudo-regions too. Only the last label: before it may stand a bucket.
+    let is_pseudo = |l: &mut &str| l.starts_with("aws-") && l.ends_with("-global") || *l == "aws-global";
+    let mut gov = labels.pop_if(|l| *l == "us-gov").map(|_| "us-gov-west-1");
+    let region = labels.pop_if(|l| is_region(l));
+    let mut pseudo = labels.pop_if(is_pseudo);
+    if let [.., "signin" | "signin-fips"] = labels.as_slice()
+        && let Some(at) = labels.len().checked_sub(2).filter(|at| is_pseudo(&mut labels[*at]))
+    {
+        pseudo = Some(labels.remove(at));
+    }
+    if pseudo == Some("aws-us-gov-global") {
+        gov = Some("us-gov-west-1");
+    }
+    let region = region.or(gov);
     labels.pop_if(|l| *l == "dualstack");
     let name = Name { labels, region, partition, private };
     let mut found = model::index().and_then(|index| name.read(index)).unwrap_or_else(|| Found {
@@ -202,6 +219,7 @@ pub fn resolve(host: &str) -> Option<Endpoint> {
         }
     }
     Some(Endpoint {
+        gov_region: found.gov_region.filter(|_| partition == "aws"),
         region: found.signed.or(named),
         partition,
         signing: found.signing,
@@ -235,6 +253,7 @@ struct Found {
     region: Option<String>,
     /// Region that is signed for whatever the host says.
     signed: Option<String>,
+    gov_region: Option<&'static str>,
 }
 
 impl Default for Found {
@@ -247,6 +266,7 @@ impl Default for Found {
             bucket: None,
             region: None,
             signed: None,
+            gov_region: None,
         }
     }
 }
@@ -287,12 +307,18 @@ impl Name<'_> {
             return Some(Found {
                 signing: first.signing.first().map(|s| (*s).to_owned()),
                 region: region.or_else(|| fixed(self.partition)).map(str::to_owned),
-                signed: fixed("*").map(str::to_owned),
+                signed: fixed("*").or_else(|| fixed(&format!("*{}", self.of_region()))).map(str::to_owned),
+                gov_region: fixed("aws-us-gov").filter(|_| self.region.is_none() && region.is_none()),
                 services,
                 ..Found::default()
             });
         }
         None
+    }
+
+    /// The partition of the region that the host names, or of its domain.
+    fn of_region(&self) -> &'static str {
+        self.region.and_then(partition_of).unwrap_or(self.partition)
     }
 
     fn customer(&self, domain: &str) -> bool {

@@ -431,7 +431,11 @@ fn unknown(endpoint: &Endpoint, scope: Option<Scope<'_>>) -> Operation {
     let scoped = scope.map(|s| s.region.to_owned());
     // The global names of S3 lead to buckets of all regions: the scope says which one is meant.
     let open = endpoint.signing.as_deref() == Some("s3") && endpoint::is_global(&endpoint.host);
-    let region = if open { scoped.or_else(|| endpoint.region.clone()) } else { endpoint.region.clone().or(scoped) };
+    let region = if open || (scoped.is_some() && scoped.as_deref() == endpoint.gov_region) {
+        scoped.or_else(|| endpoint.region.clone())
+    } else {
+        endpoint.region.clone().or(scoped)
+    };
     Operation {
         service: "unknown".into(),
         name: "unknown".into(),

@@ -1,7 +1,8 @@
 """Makes requests as botocore would send them, and the host names that its rule sets produce; prints JSON lines.
 
 Owns the oracle of `agent/tests/model.rs`: what is asked for is known here, what is made of it is the agent's business.
-Nothing is sent: every request is caught before it leaves. Usage: roundtrip.py requests|endpoints
+Nothing is sent: every request is caught before it leaves. Usage: roundtrip.py requests|endpoints [SERVICE…]
+Values are random within the shapes and the same for the same TOLLGATE_SEED.
 """
 
 import base64
@@ -9,6 +10,7 @@ import datetime
 import json
 import multiprocessing
 import os
+import random
 import re
 import sys
 
@@ -22,6 +24,7 @@ from botocore.loaders import Loader
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
 SERVICE = ""
+SEED = os.environ.get("TOLLGATE_SEED", "tollgate")
 # Rule sets that look into an ARN want it whole.
 ARNS = {
     "kinesis": f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/some-stream",
@@ -51,43 +54,109 @@ def text(shape, name):
     return ("some-" + low).ljust(shape.metadata.get("min", 1), "x")[: max(1, shape.metadata.get("max", 60))]
 
 
-def value(shape, name, depth=0):
-    kind = shape.type_name
-    if kind == "structure":
-        if getattr(shape, "is_document_type", False):
-            return {"a": "b"}
-        if getattr(shape, "is_eventstream", False):
-            raise NotImplementedError("event streams are not made")
-        wanted = shape.required_members
-        if getattr(shape, "is_tagged_union", False) and not wanted:
-            wanted = list(shape.members)[:1]
-        return {n: value(shape.members[n], n, depth + 1) for n in wanted if depth < 8}
-    if kind == "list":
-        return [value(shape.member, name, depth + 1)] if depth < 8 else []
-    if kind == "map":
-        return {text(shape.key, "key"): value(shape.value, name, depth + 1)} if depth < 8 else {}
-    if kind == "string":
-        return text(shape, name)
-    if kind in ("integer", "long", "short", "byte", "bigInteger"):
-        return max(1, int(shape.metadata.get("min", 1)))
-    if kind in ("float", "double", "bigDecimal"):
-        return 1.5
-    if kind == "boolean":
-        return True
-    if kind == "blob":
-        return b"some bytes"
-    if kind == "timestamp":
-        return datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc)
-    return text(shape, name)
+class Omit(Exception):
+    """Nothing of the shape can be made that leaves a trace: it would be nested too deeply, or is no JSON."""
 
 
-def parameters(shape, full):
+# Texts that two readers might read in two ways, if one of them were careless.
+TEXTS = [
+    "a b", "a+b", "a%2Fb", "%", "a&b=c", "a=b", "\u00fc\u4e2d\U0001f600", "<x>&amp;</x>", "]]>", '"q"', "it's", "a.1.b", "{}",
+    "[1]", "null", "true", "007", "-1", "1e3", "a,b", "a;b", "#", "?x=1", "a//b", "\\", "~!*()", "2026-01-02", "line\nbreak",
+]
+SAFE = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+
+
+class Maker:
+    """Random values within shapes; the same for the same seed."""
+
+    def __init__(self, seed):
+        self.random = random.Random(seed)
+
+    def text(self, shape, name, plain):
+        fixed = text(shape, name)
+        low = name.lower()
+        host = low in ("bucket", "copysource", "accountid", "streamid", "endpointid") or low.endswith(("arn", "url", "endpoint"))
+        if shape.metadata.get("enum"):
+            # The other checksums want libraries of their own.
+            return fixed if "checksum" in low else self.random.choice(shape.metadata["enum"])
+        if host or shape.serialization.get("jsonvalue") or shape.metadata.get("hostLabel"):
+            return fixed
+        if plain or self.random.random() < 0.5:
+            return "".join(self.random.choice(SAFE) for _ in range(self.random.randint(1, 12)))
+        return self.random.choice(TEXTS)
+
+    def whole(self, shape):
+        low, high = int(shape.metadata.get("min", -1000)), int(shape.metadata.get("max", 2**31 - 1))
+        return self.random.choice([low, max(low, min(high, 1)), self.random.randint(low, max(low, min(high, 2**53)))])
+
+    def document(self, depth=0):
+        kinds = [True, 7, -1.5, "a b", None] + ([] if depth > 2 else ["list", "map"])
+        kind = self.random.choice(kinds)
+        if kind == "list":
+            return [self.document(depth + 1) for _ in range(self.random.randint(1, 2))]
+        if kind == "map":
+            return {self.random.choice(["k", "Key", "a.b"]): self.document(depth + 1)}
+        return kind
+
+    def value(self, shape, name, plain=False, depth=0):
+        kind = shape.type_name
+        if kind == "structure":
+            if getattr(shape, "is_document_type", False):
+                return {"a": self.document()}
+            if getattr(shape, "is_eventstream", False):
+                raise NotImplementedError("event streams are not made")
+            names = list(shape.members)
+            self.random.shuffle(names)
+            if getattr(shape, "is_tagged_union", False):
+                names = names[:1] if depth < 5 else names
+            found = {}
+            for n in names:
+                if len(found) >= (1 if getattr(shape, "is_tagged_union", False) else 3):
+                    break
+                try:
+                    found[n] = self.value(shape.members[n], n, plain, depth + 1)
+                except Omit:
+                    pass
+            if not found:
+                raise Omit
+            # In the shape's own order, as whoever writes by hand would have it.
+            return {n: found[n] for n in shape.members if n in found}
+        if kind in ("list", "map") and depth > 6:
+            raise Omit
+        if kind == "list":
+            return [self.value(shape.member, name, plain, depth + 1) for _ in range(self.random.randint(1, 2))]
+        if kind == "map":
+            keys = {self.text(shape.key, "key", plain) for _ in range(self.random.randint(1, 2))}
+            return {k: self.value(shape.value, name, plain, depth + 1) for k in sorted(keys)}
+        if kind == "string":
+            return self.text(shape, name, plain)
+        if kind in ("integer", "long", "short", "byte", "bigInteger"):
+            return self.whole(shape)
+        if kind in ("float", "double", "bigDecimal"):
+            return self.random.choice([1.5, 0.25, -3.0, 1024.0625])
+        if kind == "boolean":
+            return self.random.random() < 0.5
+        if kind == "blob":
+            return bytes(self.random.randrange(256) for _ in range(self.random.randint(1, 12)))
+        if kind == "timestamp":
+            return datetime.datetime.fromtimestamp(self.random.randint(1, 2**31), datetime.timezone.utc)
+        return self.text(shape, name, plain)
+
+
+def parameters(shape, full, seed):
+    """The required members, or all; each with random values, however deep."""
     if shape is None:
         return {}
-    found = {}
+    maker, found = Maker(seed), {}
     for name, member in shape.members.items():
-        if full or name in shape.required_members:
-            found[name] = value(member, name)
+        if not full and name not in shape.required_members:
+            continue
+        # Heads take no line breaks, and what is a list there has its commas; a dot in a path is a step.
+        plain = member.serialization.get("location") in ("header", "headers", "uri") or "location" in member.serialization
+        try:
+            found[name] = maker.value(member, name, plain)
+        except Omit:
+            pass
     return found
 
 
@@ -98,9 +167,27 @@ def empty(v):
     return isinstance(v, list) and all(empty(inner) for inner in v)
 
 
-def plain(found):
-    """Texts, numbers and truths of the top level, for comparison; other values by their being there only."""
-    return {n: v if isinstance(v, (str, int, float, bool)) else None for n, v in found.items() if not empty(v)}
+def plain(shape, found):
+    """What botocore's serializer is given, as JSON has it: bytes in base64, timestamps in RFC 3339."""
+    kind = shape.type_name
+    if found is None:
+        return None
+    if kind == "structure" and isinstance(found, dict):
+        if getattr(shape, "is_document_type", False):
+            return found
+        return {n: plain(shape.members[n], v) for n, v in found.items() if n in shape.members and not empty(v)}
+    if kind == "list" and isinstance(found, (list, tuple)):
+        return [plain(shape.member, v) for v in found]
+    if kind == "map" and isinstance(found, dict):
+        return {k: plain(shape.value, v) for k, v in found.items()}
+    if kind == "timestamp" and isinstance(found, datetime.datetime):
+        return found.strftime("%Y-%m-%dT%H:%M:%SZ")
+    if kind == "blob" and isinstance(found, (bytes, str)):
+        # A text is what a handler has already encoded, or what is encoded as it is.
+        return base64.b64encode(found if isinstance(found, bytes) else found.encode()).decode()
+    if isinstance(found, bytes):
+        return found.decode("latin-1")
+    return found if isinstance(found, (str, int, float, bool, dict, list)) else str(found)
 
 
 class Discovered:
@@ -133,15 +220,28 @@ def requests(name):
             return AWSResponse(request.url, 200, {"content-type": "application/x-amz-json-1.0"}, Discovered(name))
         return AWSResponse(request.url, 200, {}, None)
 
+    intent = {}
+
+    def given(params, model, **_):
+        # Behind all that botocore itself makes of the parameters.
+        intent.clear()
+        if model.input_shape is not None:
+            intent.update(plain(model.input_shape, params))
+            for n, member in model.input_shape.members.items():
+                if member.serialization.get("location") == "headers" and n in intent:
+                    # Names of headers have no case.
+                    intent[n] = {k.lower(): v for k, v in intent[n].items()}
+
     client.meta.events.register("before-send", catch)
+    client.meta.events.register_last("before-parameter-build", given)
     model = client.meta.service_model
     for op in model.operation_names:
         shape = model.operation_model(op).input_shape
         for full in (False, True):
             caught.clear()
+            intent.clear()
             try:
-                params = parameters(shape, full)
-                sent = plain(params)
+                params = parameters(shape, full, f"{SEED}:{name}:{op}:{full}")
                 client._make_api_call(op, params)
             except Exception as e:
                 error = f"{type(e).__name__}: {e}"
@@ -161,7 +261,7 @@ def requests(name):
             region = scope.group(1) if scope else None
             out.append({
                 "service": name, "op": op, "full": full, "method": request.method, "url": request.url,
-                "headers": headers, "body": base64.b64encode(body or b"").decode(), "params": sent,
+                "headers": headers, "body": base64.b64encode(body or b"").decode(), "params": dict(intent),
                 "region": (region or "*") if scope else None, "scope": scope.group(2) if scope else None,
             })
     return out

@@ -139,3 +139,25 @@ fn observe_mode_lets_through_and_says_so() {
         host.agent("foreign").env("AWS_ACCESS_KEY_ID", "AKIAFOREIGNFOREIGN00").env("AWS_SECRET_ACCESS_KEY", "x");
     assert!(foreign.run(&["aws", "sts", "get-caller-identity"]).failed().contains("was not issued by Tollgate"));
 }
+
+#[test]
+fn a_role_is_passed_only_where_a_policy_says_so() {
+    let policies = r#"
+        permit(principal, action == AWS::Action::"states:CreateStateMachine", resource);
+        permit(principal, action == AWS::Action::"iam:PassRole", resource == AWS::Resource::"arn:aws:iam::123456789012:role/builder");
+    "#;
+    let host = Host::start(Settings { policies: policies.into(), ..Settings::default() });
+    let agent = host.agent("passes");
+    let create = |role: &str| {
+        let role = format!("arn:aws:iam::123456789012:role/{role}");
+        let definition = r#"{"StartAt":"A","States":{"A":{"Type":"Pass","End":true}}}"#;
+        let argv = ["stepfunctions", "create-state-machine", "--name", "m", "--definition", definition, "--role-arn"];
+        agent.run(&[&["aws"], &argv[..], &[role.as_str()]].concat())
+    };
+    let text = create("admin").failed();
+    assert!(text.contains("no policy permits iam:PassRole on arn:aws:iam::123456789012:role/admin"), "{text}");
+    create("builder").ok();
+    let decisions: Vec<_> = agent.timeline().exchanges.iter().map(|e| (e.decision.clone(), e.action.clone())).collect();
+    let both = "states:CreateStateMachine iam:PassRole".to_owned();
+    assert_eq!(decisions, [("deny".to_owned(), both.clone()), ("allow".to_owned(), both)]);
+}

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::client::Connect;
 use super::contender::Kind;
+use super::judge::Judging;
 use super::measure::{BulkRun, Plan, Results, SmallRun, Transfer};
 
 /// One figure.
@@ -23,7 +24,7 @@ pub struct Row {
 
 /// What a figure or its ratio has to reach.
 #[derive(Debug, Clone, Copy)]
-enum Goal {
+pub(super) enum Goal {
     RatioAtLeast(f64),
     RatioUnder(f64),
     RatioWithin(f64, f64),
@@ -31,11 +32,11 @@ enum Goal {
 }
 
 impl Row {
-    fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
+    pub(super) fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
         Self { name: name.into(), value: round(value), unit, against: None, ratio: None, target: None, met: None }
     }
 
-    fn against(mut self, whom: impl ToString, theirs: Option<f64>, ours: f64) -> Self {
+    pub(super) fn against(mut self, whom: impl ToString, theirs: Option<f64>, ours: f64) -> Self {
         self.against = Some(whom.to_string());
         self.ratio = theirs.filter(|t| *t > 0.0).map(|t| round(ours / t));
         self
@@ -48,7 +49,7 @@ impl Row {
         self
     }
 
-    fn goal(mut self, goal: Goal) -> Self {
+    pub(super) fn goal(mut self, goal: Goal) -> Self {
         let ratio = |wanted: &dyn Fn(f64) -> bool| self.ratio.is_some_and(wanted);
         let (text, met) = match goal {
             Goal::RatioAtLeast(least) => (format!("ratio ≥ {least}"), ratio(&|r| r >= least)),
@@ -71,6 +72,7 @@ pub fn of(results: &Results, plan: &Plan) -> Vec<Row> {
     bulk(results, &size, &mut rows);
     connect(results, &mut rows);
     memory(results, &size, &mut rows);
+    rows.extend(results.judging.iter().flat_map(Judging::rows));
     rows
 }
 

@@ -248,7 +248,8 @@ def host_key(url, partition):
         suffix = next((s for s in sorted(SUFFIX, key=len, reverse=True) if host.endswith("." + s)), None)
         if suffix is None:
             suffix = next((s for s in ("signin.aws.amazon.com", "signin.aws", "aws.amazon.com", "amazonaws.cn",
-                                       "amazonaws-us-gov.com", "amazonaws-eusc.eu", "on.aws") if host.endswith("." + s)), None)
+                                       "amazonaws-us-gov.com", "amazonaws-eusc.eu", "on.aws", "c2shome.ic.gov",
+                                       "sc2shome.sgov.gov", "csphome.adc-e.uk", "csphome.hci.ic.gov") if host.endswith("." + s)), None)
             if suffix is None:
                 unread_hosts.append(url)
                 return None
@@ -310,7 +311,7 @@ def read_hosts(service, rules, model, signing):
             if has_region:
                 # The host's region is not the one that is signed for.
                 if "{Region}" in url and "{" not in fixed:
-                    HOSTS[key]["regions"]["*"] = fixed
+                    HOSTS[key]["regions"]["*" + (part or "")] = fixed
                 continue
             if "implicitGlobalRegion" in fixed:
                 for p in [part] if part else IMPLICIT:
@@ -354,7 +355,24 @@ def fits(variable, kind, member, is_list):
     return squash(member) in ("name", "id", "identifier") and vs == squash(kind) and (vk, squash(member)) in FITTING
 
 
-def resources(action, members, service):
+VAGUE = {"name", "id", "identifier", "resourceid", "resourcename", "resourcearn", "arn", "path", "type", "key", "value"}
+
+
+def nested(arn, kind, deep):
+    """The template over members of structures and lists, where each has just the variable's name and stands in one place."""
+    def only(wanted):
+        found = [path for path, leaf in deep if squash(leaf) == wanted]
+        return found[0] if len(found) == 1 else None
+
+    variables = [v for v in re.findall(r"\$\{(\w+)\}", arn) if v not in STANDARD]
+    chosen = {v: only(squash(v)) for v in variables if squash(v) not in VAGUE}
+    if variables and len(chosen) == len(variables) and all(chosen.values()):
+        return re.sub(r"\$\{(\w+)\}", lambda m: "${=%s}" % chosen[m.group(1)] if m.group(1) in chosen else m.group(0), arn)
+    whole = only(squash(kind) + "arn")
+    return "${@%s}" % whole if whole else None
+
+
+def resources(action, members, deep, service):
     """ARN templates over members for one action; `*` among them where a required type cannot be told."""
     # Operations on any resource of a service (tags, policies) name it whole.
     whole = [n for n, _ in members if squash(n) == "resourcearn"]
@@ -367,6 +385,8 @@ def resources(action, members, service):
         kind = want["name"].rstrip("*")
         entry = TYPES.get(prefix, {}).get(kind.lower())
         found = template(entry["arn"], kind, members, len(wanted) == 1) if entry else None
+        if found is None and entry:
+            found = nested(entry["arn"], kind, deep)
         if found is not None and len(wanted) > 1 and "${=" not in found and "${@" not in found:
             # One fixed resource among several types says nothing of the request.
             found = None
@@ -417,6 +437,18 @@ def template(arn, kind, members, only):
     return None
 
 
+def texts_below(model, shape, before, depth):
+    """Texts in structures, and in lists of them, by their paths; not those at the top."""
+    for name, member in shape.get("members", {}).items():
+        target = model[member["shape"]]
+        if target["type"] == "list":
+            target = model[target["member"]["shape"]]
+        if target["type"] == "string" and depth:
+            yield before + name, name
+        elif target["type"] == "structure" and depth < 3:
+            yield from texts_below(model, target, f"{before}{name}.", depth + 1)
+
+
 def passes(service, op):
     """Whether IAM asks for `iam:PassRole` where the request names a role."""
     if op in HAND["passes"].get(service, []):
@@ -427,6 +459,8 @@ def passes(service, op):
 def service(name, folder):
     model = load(os.path.join(folder, "service-2.json.gz"))
     meta, shapes_model = model["metadata"], model["shapes"]
+    for shape, kind in HAND["types"].get(name, {}).items():
+        shapes_model[shape]["type"] = kind
     signing = [meta.get("signingName") or meta["endpointPrefix"]]
     read_hosts(name, [] if name in ("s3", "s3control") else endpoint_rules(folder), model, signing)
     if name in ("s3", "s3control"):
@@ -455,7 +489,7 @@ def service(name, folder):
             "need_query": [], "need_header": [], "input": 0, "payload": "", "stream": False, "body": False,
             "credentials": (name, op) in HANDED_OUT, "level": 5, "needs": [], "passes": False, "output": 0, "typed": False,
         }
-        members = []
+        members, deep = [], []
         if "input" in o:
             shape = shapes_model[o["input"]["shape"]]
             entry["input"] = shapes.of(o["input"]["shape"])
@@ -472,6 +506,7 @@ def service(name, folder):
                 if text:
                     members.append((n, kind == "list"))
                 entry["body"] |= where is None or not rest
+            deep = list(texts_below(shapes_model, shape, "", 0))
             entry["payload"] = shape.get("payload", "")
             if entry["payload"]:
                 target = shapes_model[shape["members"][entry["payload"]]["shape"]]
@@ -497,7 +532,7 @@ def service(name, folder):
             elif told is not None:
                 arns = told
             else:
-                arns = resources(action, members, name) if name != "s3" else []
+                arns = resources(action, members, deep, name) if name != "s3" else []
             entry["needs"].append([action, arns])
         # Deprecated operations of the same route are other names of what replaced them.
         route = (entry["method"], re.sub(r"\{\w+(\+?)\}", r"{\1}", path), query, tuple(entry["need_query"]), tuple(entry["need_header"]))

@@ -212,7 +212,7 @@ const HEAD: &str = "\
 # The model of AWS
 
 What Tollgate knows of AWS: which host belongs to which service, what each request does, which IAM actions and resources
-that stands for, and what its parameters are called. It is made by `cargo xtask model` from two published packages, kept
+that stands for, and what its parameters are called and are. It is made by `cargo xtask model` from two published packages, kept
 in the repository as `agent/src/aws/model/aws.bin`, and proven to come from them by `cargo xtask model --check`. This
 file is written by the same command.
 
@@ -226,15 +226,21 @@ operation for which no action is known is `unknown` to policies; none is guessed
 /// Written by the tests that measure them, `agent/tests/model.rs`.
 const RATES: [&str; 2] = [include_str!("rates-requests.md"), include_str!("rates-hosts.md")];
 
-const LIMITS: &str = "
+const LIMITS: &str = r#"
 ## Limits
 
 - A body that must be read to be judged and is compressed (`Content-Encoding: gzip`, which SDKs use for large
   `cloudwatch:PutMetricData` requests) is refused with a sentence that says how to switch compression off.
-- Actions on several resources are judged as every action on every resource, which asks for more than AWS does.
+- An action on several resources must be permitted on each. A few operations have AWS check only some of them.
+- Roles are found where a member names one. A role inside of something else that is named (a launch template, a task
+  definition, a stack's template) is passed unseen; it was seen when that was made. Reading a list of roles passes none.
+- An object's key is seen where the request names it (`kms:GenerateDataKey`), not where the bucket's default does.
 - IAM users and roles are named by their path in ARNs, and requests do not say it: their resource is `*`.
 - A name and an ARN of the same resource may both be in requests; where a member takes either, the ARN is taken as it is.
-- Queries in bodies (PartiQL, Athena, Gremlin) are not read beyond their first word; their resource is `*`.
+- Of PartiQL, the first word and the table are read; a statement that begins otherwise, or names its table in another
+  form than `t`, `"t"` or `"t"."index"`, is on `*`. Other queries in bodies (Athena, Gremlin) are not read.
+- Hosts that take a token of their own kind and no signature (`dkr.ecr`, `d.codeartifact`, `credentials.iot`) are
+  recognised as AWS's, not as an API: what is sent there is `unknown`.
 - Twins that share host, names and actions (`rds`, `docdb`, `neptune`) are told apart by their API version, else taken
   for the likeliest.
-";
+"#;

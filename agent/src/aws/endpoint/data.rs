@@ -38,6 +38,9 @@ pub(super) fn read(name: &Name<'_>, index: &Index) -> Option<Found> {
             Some(Found { region: Some((*region).to_owned()), ..Found::service(index, "sqs", "sqs") })
         }
         [id, "iot"] if id.ends_with("-ats") => service("iot-data", "iotdata"),
+        // No model has these: their requests are signed by these names, and unknown.
+        [name @ ("ssmmessages" | "ec2messages")] => Some(front(Front::Plain, name)),
+        ["git-codecommit"] => Some(front(Front::Plain, "codecommit")),
         [cell, "timestream"] if cell.starts_with("query-") => service("timestream-query", "timestream"),
         [cell, "timestream"] if cell.starts_with("ingest-") => service("timestream-write", "timestream"),
         [_, "data", "mediastore"] => service("mediastore-data", "mediastore"),

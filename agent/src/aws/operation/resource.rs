@@ -53,7 +53,12 @@ pub(super) fn one(template: &str, operation: &Operation, account: &str, found: &
         }
         let mut how = variable.chars();
         let (how, member) = (how.next(), how.as_str());
-        let values = texts(at(&operation.parameters, member));
+        let (values, whole) = at(&operation.parameters, member);
+        if !whole && !values.is_empty() && !others {
+            // Items that name it otherwise.
+            others = true;
+            found.push("*".into());
+        }
         if let Some(how @ ('?' | '<' | '!')) = how {
             let named = values.first().map(|v| v.as_ref()).filter(|v| !v.is_empty());
             let owner = match (how, named) {
@@ -139,12 +144,19 @@ fn put(arn: &str, how: Option<char>, value: &str, operation: &Operation, account
     format!("{arn}{value}")
 }
 
-/// A member by its path (`Target.RoleArn`).
-fn at<'v>(parameters: &'v Map<String, Value>, path: &str) -> Option<&'v Value> {
-    match path.split_once('.') {
-        None => parameters.get(path),
-        Some((first, rest)) => rest.split('.').try_fold(parameters.get(first)?, |value, name| value.get(name)),
+/// The texts of a member by its path (`Target.RoleArn`), in every item of the lists on the way; and whether all of those
+/// have it.
+fn at<'v>(parameters: &'v Map<String, Value>, path: &str) -> (Vec<Cow<'v, str>>, bool) {
+    let mut names = path.split('.');
+    let mut here: Vec<&Value> = names.next().and_then(|first| parameters.get(first)).into_iter().collect();
+    let mut whole = true;
+    for name in names {
+        let items = here.into_iter().flat_map(|v| v.as_array().map_or(std::slice::from_ref(v), Vec::as_slice));
+        let found: Vec<Option<&Value>> = items.map(|v| v.get(name)).collect();
+        whole &= found.iter().all(Option::is_some);
+        here = found.into_iter().flatten().collect();
     }
+    (here.into_iter().flat_map(|v| texts(Some(v))).collect(), whole)
 }
 
 fn texts(value: Option<&Value>) -> Vec<Cow<'_, str>> {

@@ -290,7 +290,8 @@ fn from_query(known: &Known, wire: &str, kind: Kind<'_>, query: &Query<'_>) -> O
             (!items.is_empty()).then_some(Value::Array(items))
         }
         // Every parameter that no member claims.
-        Kind::Map { .. } => {
+        Kind::Map { value, .. } => {
+            let lists = matches!(known.detail.kind(value), Kind::List(..));
             let members = known.detail.input(known.op);
             let claimed = |name: &str| {
                 members.iter().any(|m| m.place == Place::Query && m.wire == name)
@@ -302,7 +303,8 @@ fn from_query(known: &Known, wire: &str, kind: Kind<'_>, query: &Query<'_>) -> O
                     Some(Value::Array(items)) => items.push(value.as_ref().into()),
                     Some(first) => *first = Value::Array(vec![first.take(), value.as_ref().into()]),
                     None => {
-                        inner.insert(name.clone().into_owned(), value.as_ref().into());
+                        let first = Value::String(value.clone().into_owned());
+                        inner.insert(name.clone().into_owned(), if lists { Value::Array(vec![first]) } else { first });
                     }
                 }
             }
