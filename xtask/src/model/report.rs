@@ -238,7 +238,7 @@ const LIMITS: &str = r#"
 - IAM users and roles are named by their path in ARNs, and requests do not say it: their resource is `*`.
 - A name and an ARN of the same resource may both be in requests; where a member takes either, the ARN is taken as it is.
 - Of PartiQL, the first word and the table are read; a statement that begins otherwise, or names its table in another
-  form than `t`, `"t"` or `"t"."index"`, is on `*`. Other queries in bodies (Athena, Gremlin) are not read.
+  form than `t`, `\"t\"` or `\"t\".\"index\"`, is on `*`. Other queries in bodies (Athena, Gremlin) are not read.
 - Hosts that take a token of their own kind and no signature (`dkr.ecr`, `d.codeartifact`, `credentials.iot`) are
   recognised as AWS's, not as an API: what is sent there is `unknown`.
 - Twins that share host, names and actions (`rds`, `docdb`, `neptune`) are told apart by their API version, else taken
