@@ -1,4 +1,5 @@
-"""A multi-region access point that verifies SigV4A: an S3 of one level, in memory, over plain HTTP/1.1.
+"""A multi-region access point that verifies SigV4A, and a directory bucket with sessions (S3 Express): an S3 of one
+level, in memory, over plain HTTP/1.1.
 
 The canonical request is botocore's, the curve is the `cryptography` package's; nothing here is Tollgate's. Chunks that
 are signed are verified one by one. The held key comes in the environment.
@@ -7,6 +8,7 @@ are signed are verified one by one. The held key comes in the environment.
 import hashlib
 import hmac
 import os
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from botocore.auth import S3SigV4Auth
@@ -37,6 +39,10 @@ KEY = public_key()
 OBJECTS = {}
 
 
+# What CreateSession gives.
+SESSION = Credentials("ASIAEXPRESSEXPRESS00", "express/secret/express/secret/express/00", "express-token/+=")
+
+
 class Refused(Exception):
     pass
 
@@ -64,8 +70,31 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return whole
 
+    def express(self, body):
+        """A directory bucket's request: signed by the held key for a session, by the session's for all else."""
+        session = self.command == "GET" and self.path in ("/?session", "/?session=")
+        credentials = Credentials(ID, SECRET) if session else SESSION
+        if self.headers["x-amz-security-token"] or self.headers["x-amz-s3session-token"] != credentials.token:
+            raise Refused("wrong session token")
+        fields = dict(f.strip().split("=", 1) for f in self.headers["Authorization"].partition(" ")[2].split(","))
+        date, payload = self.headers["x-amz-date"], self.headers["x-amz-content-sha256"]
+        request = AWSRequest(self.command, "https://" + self.headers["Host"] + self.path)
+        for name in fields["SignedHeaders"].split(";"):
+            for value in self.headers.get_all(name):
+                request.headers[name] = value
+        request.context["timestamp"] = date
+        auth = S3SigV4Auth(credentials, "s3express", "us-east-1")
+        text = auth.string_to_sign(request, auth.canonical_request(request))
+        if auth.signature(text, request) != fields["Signature"] or not fields["Credential"].startswith(credentials.access_key):
+            raise Refused("SignatureDoesNotMatch: " + text.replace("\n", "|"))
+        if payload.startswith("STREAMING-"):
+            return self.unchunked(body, payload, date, "", "")
+        return body
+
     def verified(self, body):
         """The body that was meant."""
+        if ".s3express-" in self.headers["Host"]:
+            return self.express(body)
         authorization = self.headers.get_all("Authorization") or []
         if len(authorization) != 1 or not authorization[0].startswith(ALGORITHM + " "):
             raise Refused("one SigV4A signature is expected, not " + repr(authorization))
@@ -121,6 +150,14 @@ class Handler(BaseHTTPRequestHandler):
             if self.command == "PUT":
                 OBJECTS[path] = body
                 status, out = 200, b""
+            elif self.path.startswith("/?session"):
+                ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 300))
+                status, out = 200, (
+                    "<CreateSessionResult><Credentials>"
+                    f"<SessionToken>{SESSION.token}</SessionToken><SecretAccessKey>{SESSION.secret_key}</SecretAccessKey>"
+                    f"<AccessKeyId>{SESSION.access_key}</AccessKeyId><Expiration>{ends}</Expiration>"
+                    "</Credentials></CreateSessionResult>"
+                ).encode()
             else:
                 status, out = (200, OBJECTS[path]) if path in OBJECTS else (404, b"<Error><Code>NoSuchKey</Code></Error>")
         except Refused as e:

@@ -5,6 +5,7 @@
 mod bench;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod kernels;
 mod model;
 mod process;
@@ -36,6 +37,8 @@ enum Verb {
     Test(test::Args),
     /// Runs the capture tests on other kernels, in emulated machines
     Kernels(kernels::Args),
+    /// Fuzzes what reads hostile bytes; `tests/fuzz` has the targets
+    Fuzz(fuzz::Args),
     /// Measures Tollgate against its neighbours, and writes docs/benchmarks.md and docs/benchmarks.json
     Bench(bench::Args),
 }
@@ -58,6 +61,7 @@ fn run() -> anyhow::Result<()> {
         Verb::Demo(args) => demo::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Kernels(args) => kernels::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Bench(args) => bench::run(&args),
     }
 }

@@ -71,17 +71,18 @@ pub fn respond(protocol: Protocol, service: &str, kind: ErrorKind, message: &str
     let code = kind.code(protocol, service);
     let (text, id) = (escape(message), escape(request_id));
     let (content_type, body) = match protocol {
-        Protocol::Query => (
+        Protocol::RestXml if service == "s3" => (
+            "application/xml",
+            format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{text}</Message><RequestId>{id}</RequestId><HostId>tollgate</HostId></Error>").into_bytes(),
+        ),
+        // S3 alone has no element around its errors.
+        Protocol::Query | Protocol::RestXml => (
             "text/xml",
             format!("<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{text}</Message></Error><RequestId>{id}</RequestId></ErrorResponse>").into_bytes(),
         ),
         Protocol::Ec2 => (
             "text/xml;charset=UTF-8",
             format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Response><Errors><Error><Code>{code}</Code><Message>{text}</Message></Error></Errors><RequestID>{id}</RequestID></Response>").into_bytes(),
-        ),
-        Protocol::RestXml => (
-            "application/xml",
-            format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{text}</Message><RequestId>{id}</RequestId><HostId>tollgate</HostId></Error>").into_bytes(),
         ),
         Protocol::Json10 => ("application/x-amz-json-1.0", json(code, message)),
         Protocol::Json11 => ("application/x-amz-json-1.1", json(code, message)),

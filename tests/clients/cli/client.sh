@@ -15,19 +15,9 @@ s3) # BUCKET KEY FROM TO
     aws s3 cp "$3" "s3://$1/$2" --no-progress >&2
     aws s3 cp "s3://$1/$2" "$4" --no-progress >&2
     ;;
-keys) # BUCKET FROM TO KEY...
-    bucket=$1 from=$2 to=$3
-    shift 3
-    n=0
-    for key; do
-        aws s3 cp "$from/$n" "s3://$bucket/$key" --no-progress >&2
-        n=$((n + 1))
-    done
-    n=0
-    for key; do
-        aws s3api get-object --bucket "$bucket" --key "$key" "$to/$n" >&2
-        n=$((n + 1))
-    done
+tree) # BUCKET FOLDER FROM TO
+    aws s3 cp "$3" "s3://$1/$2" --recursive --no-progress >&2
+    aws s3 cp "s3://$1/$2" "$4" --recursive --no-progress >&2
     ;;
 list) # BUCKET PREFIX DELIMITER
     aws s3api list-objects-v2 --bucket "$1" --prefix "$2" --delimiter "$3" --query 'Contents[].Key' --output json

@@ -59,7 +59,7 @@ def signed(host, body="", method="POST", path="/", service="sts", region="us-eas
     keys = keys or placeholder()
     credentials = Credentials(keys["AccessKeyId"], keys["SecretAccessKey"], keys.get("Token"))
     request = AWSRequest(method, "https://" + host + path, data=body, headers=dict(headers or {}))
-    if not s3 and method == "POST":
+    if not s3 and method == "POST" and "Content-Type" not in request.headers:
         request.headers["Content-Type"] = "application/x-www-form-urlencoded; charset=utf-8"
     auth = (S3SigV4Auth if s3 else SigV4Auth)(credentials, service, region)
     if payload:
@@ -306,3 +306,94 @@ def multiregion(host, path, chunks, trailer=None, keys=None, region_set="*", pad
     if spoil:
         spoil(parts)
     return f"PUT {path} HTTP/1.1", fields, b"".join(parts)
+
+
+def events(host, path, messages, service="bedrock", region="us-east-1", keys=None):
+    """A signed event stream as (first line, list of headers, list of frames)."""
+    import hmac
+    import zlib
+
+    keys = keys or placeholder()
+    word = "STREAMING-AWS4-HMAC-SHA256-EVENTS"
+    given = {"Content-Type": "application/vnd.amazon.eventstream", "X-Amz-Content-SHA256": word}
+    line, fields = signed(host, b"", "POST", path, service, region, keys, given, payload=word)
+    named = {k.lower(): v for k, v in fields}
+    last = bytes.fromhex(named["authorization"].rpartition("Signature=")[2])
+    day = named["x-amz-date"][:8]
+    key = ("AWS4" + keys["SecretAccessKey"]).encode()
+    for part in (day, region, service, "aws4_request"):
+        key = hmac.new(key, part.encode(), "sha256").digest()
+
+    def frame(headers, payload):
+        prelude = struct.pack(">II", len(headers) + len(payload) + 16, len(headers))
+        text = prelude + struct.pack(">I", zlib.crc32(prelude)) + headers + payload
+        return text + struct.pack(">I", zlib.crc32(text))
+
+    def named_header(name, kind, value):
+        return bytes([len(name)]) + name.encode() + bytes([kind]) + value
+
+    frames = []
+    for message in [*messages, None]:
+        payload = b""
+        if message is not None:
+            text = lambda name, value: named_header(name, 7, struct.pack(">H", len(value)) + value.encode())
+            inner = text(":message-type", "event") + text(":event-type", "chunk") + text(":content-type", "application/json")
+            payload = frame(inner, message.encode())
+        now = int(time.time())
+        date = named_header(":date", 8, struct.pack(">q", now * 1000))
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+        digests = [hashlib.sha256(date).hexdigest(), hashlib.sha256(payload).hexdigest()]
+        text = "\n".join(["AWS4-HMAC-SHA256-PAYLOAD", stamp, f"{day}/{region}/{service}/aws4_request", last.hex(), *digests])
+        last = hmac.new(key, text.encode(), "sha256").digest()
+        frames.append(frame(date + named_header(":chunk-signature", 6, struct.pack(">H", 32) + last), payload))
+    return line, fields, frames
+
+
+def heard(connection, line, fields, frames):
+    """Sends frames one by one by HTTP/1.1, and after the first waits for what comes; gives all of that."""
+    connection.sendall(head(line, [*fields, ("Transfer-Encoding", "chunked")]))
+    out = b""
+    try:
+        for n, frame in enumerate(frames):
+            connection.sendall(b"%x\r\n%s\r\n" % (len(frame), frame))
+            if n == 0:
+                while b"bytes" not in out:
+                    piece = connection.recv(65536)
+                    if not piece:
+                        return out.decode(errors="replace")
+                    out += piece
+        connection.sendall(b"0\r\n\r\n")
+        while not out.endswith(b"0\r\n\r\n"):
+            piece = connection.recv(65536)
+            if not piece:
+                break
+            out += piece
+    except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
+        pass
+    return out.decode(errors="replace")
+
+
+def endless(path, count, size=131072, keys=None):
+    """Sends an upload of so many signed chunks of zeros, made as they go; gives status and text."""
+    import hmac
+
+    keys = keys or placeholder()
+    word = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
+    fields = {"X-Amz-Decoded-Content-Length": str(count * size), "Content-Encoding": "aws-chunked"}
+    line, fields = signed(S3, b"", "PUT", path, "s3", "us-east-1", keys, fields, s3=True, payload=word)
+    named = {k.lower(): v for k, v in fields}
+    date, last = named["x-amz-date"], named["authorization"].rpartition("Signature=")[2]
+    scope = f"{date[:8]}/us-east-1/s3/aws4_request"
+    key = ("AWS4" + keys["SecretAccessKey"]).encode()
+    for part in scope.split("/"):
+        key = hmac.new(key, part.encode(), "sha256").digest()
+    data, empty = bytes(size), hashlib.sha256(b"").hexdigest()
+    connection = tls(S3)
+    length = count * (len(f"{size:x}") + 85 + size) + 86
+    connection.sendall(head(line, [*fields, ("Content-Length", length), ("Connection", "close")]))
+    for chunk, digest in [(data, hashlib.sha256(data).hexdigest())] * count + [(b"", empty)]:
+        text = "\n".join(["AWS4-HMAC-SHA256-PAYLOAD", date, scope, last, empty, digest])
+        last = hmac.new(key, text.encode(), "sha256").hexdigest()
+        connection.sendall(b"%x;chunk-signature=%s\r\n%s\r\n" % (len(chunk), last.encode(), chunk))
+    text = everything(connection).decode(errors="replace")
+    return int(text.split(" ", 2)[1]), text

@@ -2,10 +2,18 @@
 //!
 //! Only the public functions that the gateway calls are called here, so a target fuzzes what runs. Pure.
 
+pub mod signer;
+
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
 use http::Request;
 use http::request::Parts;
 use tollgate::aws::endpoint::{Endpoint, resolve};
 use tollgate::aws::operation::{BodyNeed, Malformed, Operation, Scope, route};
+use tollgate::aws::sigv4::{self, Algorithm, Chain, Order, Payload, PieceError, Pieces, SigningKeys, TokenKind};
+use tollgate::credential::{Held, Secret};
 
 /// Account of the held credentials, as a binding would name it.
 pub const ACCOUNT: &str = "123456789012";
@@ -80,4 +88,63 @@ pub fn body_of(calls: &[(&str, &str)], data: &[u8]) {
     let found = understand(&endpoint, Some(scope), &message.parts, body);
     // The heads alone are right; else nothing would be fuzzed.
     debug_assert!(!body.is_empty() || found.is_ok() || service == "s3", "{head}: {found:?}");
+}
+
+/// The moment at which all is signed: 2026-01-02T03:04:05Z, the one of the corpus.
+pub fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_767_323_045)
+}
+
+pub const STAMP: &str = "20260102T030405Z";
+
+pub fn keys() -> &'static SigningKeys {
+    static KEYS: OnceLock<SigningKeys> = OnceLock::new();
+    KEYS.get_or_init(SigningKeys::default)
+}
+
+pub fn held(secret: &str) -> Held {
+    Held {
+        access_key_id: "AKIAHELDHELDHELDHELD".into(),
+        secret_access_key: Secret::new(secret),
+        session_token: Some(Secret::new("held-token")),
+        expires: None,
+        account: None,
+    }
+}
+
+/// What the pieces of a body go on from: the chain of a request that this secret signed, and that request's signature.
+pub fn chain(payload: &Payload, secret: &str) -> (Chain, String) {
+    let request = Request::put("/k").header("host", "b.s3.us-east-1.amazonaws.com");
+    let (mut parts, ()) = request.body(()).expect("a request").into_parts();
+    let order = Order {
+        payload,
+        held: &held(secret),
+        algorithm: Algorithm::V4,
+        token_kind: TokenKind::Security,
+        region: "us-east-1",
+        signing_name: "s3",
+        now: now(),
+    };
+    let signed = sigv4::sign(&mut parts, &order, keys()).expect("signed");
+    let header = parts.headers["authorization"].to_str().expect("text");
+    let (_, signature) = header.split_once("Signature=").expect("a signature");
+    (signed.chain.expect("a body in pieces"), signature.to_owned())
+}
+
+/// Sends a body through, as it arrives in pieces of `step` bytes.
+pub fn through(payload: &Payload, theirs: &str, ours: &str, body: &[u8], step: usize) -> Result<Vec<u8>, PieceError> {
+    let mut pieces = Pieces::new(payload, chain(payload, theirs).0, chain(payload, ours).0).expect("a body in pieces");
+    let mut out = Vec::new();
+    for part in body.chunks(step.max(1)) {
+        pieces.push(Bytes::copy_from_slice(part), now())?;
+        while let Some(bytes) = pieces.pop() {
+            out.extend_from_slice(&bytes);
+        }
+    }
+    pieces.end()?;
+    while let Some(bytes) = pieces.pop() {
+        out.extend_from_slice(&bytes);
+    }
+    assert_eq!((pieces.held(), out.len()), (0, body.len()), "what goes out is as long as what came in");
+    Ok(out)
 }

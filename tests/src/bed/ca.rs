@@ -49,7 +49,7 @@ impl Ca {
 }
 
 /// Names that the AWS stand-ins answer to.
-pub const AWS_NAMES: [&str; 9] = [
+pub const AWS_NAMES: [&str; 10] = [
     "*.amazonaws.com",
     "*.us-east-1.amazonaws.com",
     "*.eu-central-1.amazonaws.com",
@@ -57,6 +57,7 @@ pub const AWS_NAMES: [&str; 9] = [
     "*.s3.us-east-1.amazonaws.com",
     "*.s3.eu-central-1.amazonaws.com",
     "*.mrap.accesspoint.s3-global.amazonaws.com",
+    "*.s3express-use1-az4.us-east-1.amazonaws.com",
     "*.api.aws",
     "*.us-east-1.api.aws",
 ];

@@ -1,4 +1,4 @@
-//! The multi-region access point of `servers/multiregion.py`, behind TLS.
+//! The multi-region access point and the directory bucket of `servers/multiregion.py`, behind TLS.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;

@@ -39,9 +39,10 @@ pub async fn serve(ca: &Ca, root: &Path, key: &Key) -> anyhow::Result<SocketAddr
             let (acceptor, service) = (acceptor.clone(), service.clone());
             tokio::spawn(async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
-                let service = service_fn(move |request| {
+                let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                    let head = request.method() == hyper::Method::HEAD;
                     let answer = hyper::service::Service::call(&service, request);
-                    async move { answer.await.map(|response| response.map(WithoutEmpty)) }
+                    async move { answer.await.map(|response| response.map(|body| Fit { body, head })) }
                 });
                 // A client that goes away in the middle is no fault of the server.
                 let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
@@ -52,17 +53,24 @@ pub async fn serve(ca: &Ca, root: &Path, key: &Key) -> anyhow::Result<SocketAddr
 }
 
 /// s3s sends an empty piece now and then, which HTTP/2 makes an empty DATA frame of, and h2 ends a connection that has
-/// carried a hundred of those. S3 sends none.
-struct WithoutEmpty<B>(B);
+/// carried a hundred of those. And it answers a HEAD with an error's text, which hyper lets through over HTTP/2: a client
+/// resets such a stream, and Go's tries again a thousand times. S3 sends neither.
+struct Fit<B> {
+    body: B,
+    head: bool,
+}
 
-impl<B: Body + Unpin> Body for WithoutEmpty<B> {
+impl<B: Body + Unpin> Body for Fit<B> {
     type Data = B::Data;
     type Error = B::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         use bytes::Buf as _;
+        if self.head {
+            return Poll::Ready(None);
+        }
         loop {
-            let polled = Pin::new(&mut self.0).poll_frame(cx);
+            let polled = Pin::new(&mut self.body).poll_frame(cx);
             let empty = |frame: &Frame<B::Data>| frame.data_ref().is_some_and(|data| !data.has_remaining());
             match &polled {
                 Poll::Ready(Some(Ok(frame))) if empty(frame) => {}
@@ -72,10 +80,10 @@ impl<B: Body + Unpin> Body for WithoutEmpty<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.head || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
+        if self.head { SizeHint::with_exact(0) } else { self.body.size_hint() }
     }
 }

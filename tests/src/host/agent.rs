@@ -83,6 +83,13 @@ impl<'a> Agent<'a> {
         self
     }
 
+    /// How long its commands may take.
+    #[must_use]
+    pub fn budget(mut self, budget: Duration) -> Self {
+        self.budget = budget;
+        self
+    }
+
     /// Another user than `nobody`.
     #[must_use]
     pub fn uid(mut self, uid: u32) -> Self {

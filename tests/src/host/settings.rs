@@ -98,7 +98,10 @@ impl Host {
                 ][..],
                 self.info.s3,
             ),
-            (&["*.accesspoint.s3-global.amazonaws.com"][..], self.info.multiregion),
+            (
+                &["*.accesspoint.s3-global.amazonaws.com", "*.s3express-use1-az4.us-east-1.amazonaws.com"][..],
+                self.info.multiregion,
+            ),
             (&["bedrock-runtime.us-east-1.amazonaws.com"][..], self.info.events),
             (&["*.amazonaws.com", "*.api.aws"][..], self.info.moto),
         ] {

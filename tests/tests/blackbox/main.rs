@@ -10,6 +10,7 @@ mod bypass;
 mod control;
 mod credentials;
 mod destination;
+mod errors;
 mod http2;
 mod identity;
 mod mask;

@@ -40,7 +40,9 @@ impl Client {
     }
 
     fn agent(self) -> Agent<'static> {
-        Host::shared().agent(&format!("matrix-{}", self.name()))
+        let agent = Host::shared().agent(&format!("matrix-{}", self.name()));
+        // Java reads its command line by the locale, and has question marks for what that does not have.
+        if self == Self::Java { agent.env("LC_ALL", "C.UTF-8") } else { agent }
     }
 
     /// The words before the verb.
@@ -227,6 +229,16 @@ fn rclone_s3_round_trip_in_parts() {
 #[test]
 fn java_s3_with_a_checksum_behind_it() {
     s3_as(Client::Java, 300_000, &["trailer"]);
+}
+
+#[test]
+fn java_s3_in_signed_chunks() {
+    s3_as(Client::Java, 300_000, &["signed"]);
+}
+
+#[test]
+fn java_s3_in_signed_chunks_with_a_checksum_behind_them() {
+    s3_as(Client::Java, 300_000, &["signed-trailer"]);
 }
 
 #[test]

@@ -1,99 +1,10 @@
-//! A no reaches each client as the native error of its protocol, with the sentence that says who said no and why.
+//! What a policy denies stays undone, whichever way it is asked for.
 
 use serde_json::Value;
 use tollgate_tests::bed::ACCOUNT;
-use tollgate_tests::host::{Agent, Host, POLICIES, Settings};
+use tollgate_tests::host::{Host, POLICIES, Settings};
 
-/// Codes by which the clients' users recognise a denial, by protocol.
-fn code(protocol: &str) -> &'static str {
-    match protocol.split(',').next().expect("a protocol") {
-        "ec2" => "UnauthorizedOperation",
-        "json" | "rest-json" | "cbor" => "AccessDeniedException",
-        _ => "AccessDenied",
-    }
-}
-
-/// The sentence names the policy, its reason and the session.
-#[track_caller]
-fn is_ours(message: &str, agent: &Agent<'_>, action: &str) {
-    let session = agent.timeline().id().to_owned();
-    let wanted = [
-        format!("Tollgate denied {action}"),
-        "Sessions of this name may do nothing here.".into(),
-        "policy tests-deny".into(),
-        format!("session {session}"),
-    ];
-    for part in wanted {
-        assert!(message.contains(&part), "`{part}` is not in: {message}");
-    }
-}
-
-#[test]
-fn a_denial_is_access_denied_to_the_cli() {
-    let host = Host::shared();
-    let agent = host.agent("denied-cli");
-    for (protocol, action, argv) in [
-        ("query", "sts:GetCallerIdentity", &["sts", "get-caller-identity"][..]),
-        ("query", "iam:ListUsers", &["iam", "list-users"]),
-        ("ec2", "ec2:DescribeInstances", &["ec2", "describe-instances"]),
-        ("json", "dynamodb:ListTables", &["dynamodb", "list-tables"]),
-        ("json", "sqs:ListQueues", &["sqs", "list-queues"]),
-        ("rest-json", "lambda:ListFunctions", &["lambda", "list-functions"]),
-        ("rest-xml", "s3:ListBucket", &["s3api", "list-objects-v2", "--bucket", "tollgate-test"]),
-        ("rest-xml", "s3:ListBucket", &["s3", "ls", "s3://tollgate-test"]),
-    ] {
-        let text = agent.run(&[&["aws"], argv].concat()).failed();
-        assert!(text.contains(&format!("({}) when calling", code(protocol))), "{text}");
-        is_ours(&text.replace("&quot;", "\""), &agent, action);
-        let timeline = agent.timeline();
-        let exchange = timeline.only(action);
-        assert_eq!((exchange.decision.as_str(), exchange.status), ("deny", Some(403)), "{exchange:?}");
-        assert_eq!(exchange.policies, ["tests-deny"]);
-        let event = timeline.event("blocked", "Sessions of this name");
-        assert_eq!((event.field("AWS_ACTION"), event.field("TOLLGATE_POLICY")), (action, "tests-deny"));
-    }
-    // A HEAD has no body to say why; the status must do.
-    let text = agent.run(&["aws", "s3api", "head-object", "--bucket", "tollgate-test", "--key", "x"]).failed();
-    assert!(text.contains("(403)"), "{text}");
-}
-
-#[test]
-fn a_denial_is_a_client_error_of_boto3() {
-    let host = Host::shared();
-    let agent = host.agent("denied-boto3");
-    let script = host.dir().join("clients/denied.py");
-    let text = agent.run(&["python3", script.to_str().expect("UTF-8")]).ok();
-    let lines: Vec<[Option<String>; 4]> = text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
-    assert_eq!(lines.len(), 10, "{text}");
-    for [protocol, class, got, message] in lines.map_each() {
-        assert_eq!(got, code(&protocol), "{protocol}: {message}");
-        // Services that model the error raise its own class, the others the general one.
-        assert!(class == "ClientError" || class == got, "{protocol}: {class}");
-        is_ours(&message, &agent, "");
-    }
-    nothing_was_stored(host);
-}
-
-#[test]
-fn a_denial_is_an_exception_of_its_own_name_in_javascript() {
-    let host = Host::shared();
-    let agent = host.agent("denied-js");
-    let script = host.dir().join("clients/js/denied.mjs");
-    let text = agent.run(&["node", script.to_str().expect("UTF-8")]).ok();
-    let lines: Vec<[Option<String>; 3]> = text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
-    assert_eq!(lines.len(), 8, "{text}");
-    for [protocol, name, message] in lines.map_each() {
-        assert_eq!(name, code(&protocol), "{protocol}: {message}");
-        if protocol == "rest-json" {
-            // A token is what that operation is for, so it is denied before any policy is asked.
-            let session = format!("(session {}, ", agent.timeline().id());
-            assert!(message.contains("its answer carries credentials") && message.contains(&session), "{message}");
-        } else {
-            is_ours(&message, &agent, "");
-        }
-    }
-    nothing_was_stored(host);
-}
+use crate::errors::nothing_was_stored;
 
 /// A client that does not wait for `100 Continue` is still sending when the answer is there.
 #[test]
@@ -114,10 +25,6 @@ for _ in range(3):
         assert!([Value::from(403), "1.1 403".into(), "2 403".into()].contains(answer), "{n}: {answers:?}");
     }
     nothing_was_stored(host);
-}
-
-fn nothing_was_stored(host: &Host) {
-    assert!(!host.dir().join("s3/tollgate-test/denied").exists(), "a denied upload was stored");
 }
 
 /// Case 16: what cannot be recognised is covered by no policy that does not name it.
@@ -231,15 +138,4 @@ fn observe_mode_lets_through_and_says_so() {
     let foreign =
         host.agent("foreign").env("AWS_ACCESS_KEY_ID", "AKIAFOREIGNFOREIGN00").env("AWS_SECRET_ACCESS_KEY", "x");
     assert!(foreign.run(&["aws", "sts", "get-caller-identity"]).failed().contains("was not issued by Tollgate"));
-}
-
-/// All fields there.
-trait MapEach<const N: usize> {
-    fn map_each(self) -> Vec<[String; N]>;
-}
-
-impl<const N: usize> MapEach<N> for Vec<[Option<String>; N]> {
-    fn map_each(self) -> Vec<[String; N]> {
-        self.into_iter().map(|line| line.map(|field| field.expect("it should have been denied"))).collect()
-    }
 }

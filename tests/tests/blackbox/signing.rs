@@ -3,4 +3,6 @@
 mod asymmetric;
 mod chunks;
 mod events;
+mod express;
 mod presigned;
+mod wire;

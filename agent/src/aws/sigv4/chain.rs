@@ -172,7 +172,7 @@ impl Chain {
             Key::Pair(_) => {
                 let bare = written.trim_end_matches('*');
                 let (least, most) = (SIGNATURE_LENGTHS.start() * 2, SIGNATURE_LENGTHS.end() * 2);
-                bare.len() >= least && written.len() <= most && bare.len() % 2 == 0 && lower(bare)
+                bare.len() >= least && written.len() <= most && bare.len().is_multiple_of(2) && lower(bare)
             }
         }
     }

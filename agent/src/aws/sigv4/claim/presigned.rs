@@ -61,7 +61,7 @@ pub(super) fn kind(query: &str) -> Option<Algorithm> {
     for (name, value) in pairs(query) {
         // The server decodes names before it looks at them.
         let is = |n: &&str| name.eq_ignore_ascii_case(n);
-        v4 |= V4.iter().any(|n| is(n));
+        v4 |= V4.iter().any(is);
         v4a |= is(&REGION_SET) || is(&ALGORITHM) && value.contains("ECDSA");
         v2_key |= is(&V2[0]);
         v2_signature |= is(&V2[1]);

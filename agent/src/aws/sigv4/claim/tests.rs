@@ -238,7 +238,7 @@ fn malformed_ones_say_what_is_wrong() {
         (good.replace(", Signature", ", Sig"), &[], "unknown field `Sig`"),
         (format!("{good}, Signature={SIG}"), &[], "`Signature` twice"),
         (format!("{good},"), &[], "Authorization must be"),
-        (format!("AWS4-HMAC-SHA256 x"), &[], "Authorization must be"),
+        ("AWS4-HMAC-SHA256 x".to_owned(), &[], "Authorization must be"),
         (good.replace("SignedHeaders=host;x-amz-date, ", ""), &[], "lacks `SignedHeaders`"),
         (good.replace("/aws4_request", ""), &[], "is not of the form"),
         (good.replace("/aws4_request", "/aws4_request/x"), &[], "is not of the form"),
