@@ -177,6 +177,42 @@ fn bad_tokens_foreign_accounts_and_forbidden_sessions_bind_nothing() {
     assert!(host().world().is_empty(), "{:?}", host().world());
 }
 
+/// A token counts whoever shows it, so it is not recorded, however the request around it reads.
+#[test]
+fn a_token_is_nowhere_in_the_record() {
+    let token = provider().issue("alice", "tollgate", 3600);
+    let agent = host().agent("unrecorded");
+    // Not in the command line, which is recorded.
+    let file = host().file("token", token.as_bytes());
+    let seen = agent.probe(&format!(
+        r#"
+token = open("{file}").read()
+form = [("Host", STS), ("Content-Type", "application/x-www-form-urlencoded")]
+for body in [
+    "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleSessionName=x&RoleArn={role}&WebIdentityToken=" + token,
+    "Action=AssumeRoleWithWebIdentity&Action=x&Version=2011-06-15&RoleSessionName=run&RoleArn={role}&WebIdentityToken=" + token,
+    "Action=NoSuchOperation&Version=2011-06-15&WebIdentityToken=" + token,
+    "Action=AssumeRoleWithSAML&Version=2011-06-15&RoleArn={role}&PrincipalArn={role}&SAMLAssertion=" + token,
+]:
+    show(ask(tls(STS), message("POST / HTTP/1.1", form, body))[0])
+show(ask(tls(STS), message("POST /?Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleSessionName=x&RoleArn={role}&WebIdentityToken=" + token + " HTTP/1.1", form, ""))[0])
+"#,
+        role = role(),
+        file = file.display()
+    ));
+    assert!(seen.iter().all(|status| status.as_u64().is_some_and(|s| s >= 400)), "{seen:?}");
+    let timeline = agent.timeline();
+    assert_eq!(timeline.exchanges.len(), 5, "{timeline:#?}");
+    // Nor are the bytes of what was not understood.
+    assert!(timeline.exchanges.iter().all(|e| !e.parameters.contains("tollgate:body")), "{timeline:#?}");
+    let payload = token.split('.').nth(1).expect("a JWT");
+    for file in ["state/record.db", "state/record.db-wal"] {
+        let bytes = std::fs::read(host().dir().join(file)).unwrap_or_default();
+        assert!(!bytes.windows(payload.len()).any(|w| w == payload.as_bytes()), "the token is in {file}");
+    }
+    assert!(!host().daemon_log().contains(payload));
+}
+
 /// Unsigned, but not one of the operations that need no signature.
 #[test]
 fn nothing_else_goes_unsigned() {

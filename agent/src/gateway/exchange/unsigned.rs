@@ -3,6 +3,7 @@
 //! Owns which of them there are, and that nothing else goes up unsigned. What such a request does happens in nobody's
 //! account that we know of: the held credentials have no part in it. Runs on the exchange's task.
 
+use bytes::Bytes;
 use http::{HeaderName, Request, Response, header};
 use hyper::body::Incoming;
 
@@ -21,7 +22,10 @@ impl Exchange<'_> {
             return Err(unsigned());
         }
         let body = self.read(body, &Payload::Absent, &route).await?;
-        let operation = self.understand(route, &body)?;
+        let understood = self.understand(route, &body);
+        // Such bodies carry tokens that count by themselves: what was not understood of one is not recorded as it came.
+        self.unread = Bytes::new();
+        let operation = understood?;
         let handout = handout::of(&operation).filter(|h| h.unsigned).ok_or_else(unsigned)?;
         if handout.treatment == Treatment::Here {
             return self.web_identity(operation).await;
