@@ -47,7 +47,10 @@ show(converse(lambda frames: frames.pop(1)))
     }
     assert!(text(0).ends_with("0\r\n\r\n"), "the first has an end: {}", text(0));
     assert!(text(1).contains("b25l") && !text(1).contains("dHd") && !text(1).contains("dGhy"), "{}", text(1));
-    assert!(text(2).contains("the signature of event 1 does not match"), "{}", text(2));
+    // The endpoint answers the head of a request, so its own head may be there first.
+    let refused = text(2).contains("the signature of event 1 does not match");
+    assert!(refused || text(2).contains("200 OK") && !text(2).contains("bytes"), "{}", text(2));
+    assert!(refused || !text(2).ends_with("0\r\n\r\n"), "an answer that was cut looks whole: {}", text(2));
     assert!(text(3).contains("b25l") && !text(3).contains("dGhy"), "{}", text(3));
     for n in [1, 3] {
         assert!(!text(n).ends_with("0\r\n\r\n"), "an answer that was cut looks whole: {}", text(n));
