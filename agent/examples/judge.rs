@@ -11,7 +11,7 @@ use tollgate::aws::model::catalog;
 use tollgate::aws::operation::{Scope, route};
 use tollgate::config::Mode;
 use tollgate::identity::Principal;
-use tollgate::policy::{Effect, PolicySet, ProcessFacts, Question, SessionFacts};
+use tollgate::policy::{CredentialFacts, Effect, PolicySet, ProcessFacts, Question, SessionFacts};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -96,6 +96,7 @@ fn once(set: &PolicySet) -> anyhow::Result<u64> {
         operation: &operation,
         session: SessionFacts { id: "s-0123456789abcdef", name: "bench" },
         process: ProcessFacts { exe: "/usr/bin/python3", pid: 1, uid: 1000 },
+        credential: CredentialFacts { kind: "binding", ..CredentialFacts::default() },
         endpoint: HOST,
     });
     let took = start.elapsed();
