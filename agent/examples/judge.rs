@@ -96,7 +96,7 @@ fn once(set: &PolicySet) -> anyhow::Result<u64> {
         operation: &operation,
         session: SessionFacts { id: "s-0123456789abcdef", name: "bench" },
         process: ProcessFacts { exe: "/usr/bin/python3", pid: 1, uid: 1000 },
-        credential: CredentialFacts { kind: "binding", account: "123456789012", ..CredentialFacts::default() },
+        credential: CredentialFacts { kind: "binding", ..CredentialFacts::default() },
         endpoint: HOST,
     });
     let took = start.elapsed();

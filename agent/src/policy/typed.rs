@@ -100,7 +100,7 @@ impl Reader<'_> {
             return used.clone();
         }
         let mut leaves: Vec<Option<Shape>> = types.iter().map(Type::leaf).collect();
-        if leaves.iter().any(|l| *l == Some(Shape::Any)) {
+        if leaves.contains(&Some(Shape::Any)) {
             return used.clone();
         }
         leaves.dedup();
