@@ -46,7 +46,7 @@ fn the_unit_starts_reloads_restarts_and_tells_journald() {
     // Returns only once the daemon has said that it is ready.
     booted.run("systemctl start tollgate");
     assert_eq!(property(&booted, "ActiveState"), "active");
-    assert!(booted.run("tollgate status").contains("\"policies\": 1"));
+    assert!(booted.run("tollgate status").contains("\"policies\": 2"));
     assert!(booted.run("systemd-analyze verify /etc/systemd/system/tollgate.service 2>&1; true").is_empty());
 
     let asked = booted.try_run(&format!("tollgate run --name job -- sh -c '{ASK}'"));
@@ -77,7 +77,7 @@ fn the_unit_starts_reloads_restarts_and_tells_journald() {
     let told = || booted.run("journalctl --sync; journalctl -u tollgate -o cat TOLLGATE_EVENT=daemon");
     wait_for("the refusal of the reload", || told().contains("reload refused").then_some(()));
     assert!(told().contains("99-bad.cedar"), "{}", told());
-    assert!(booted.run("tollgate status").contains("\"policies\": 1"));
+    assert!(booted.run("tollgate status").contains("\"policies\": 2"));
 
     booted.run("rm /etc/tollgate/policies/99-bad.cedar");
 
