@@ -6,12 +6,13 @@ import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.function.Supplier;
 import java.util.stream.Collectors;
-import software.amazon.awssdk.auth.signer.S3SignerExecutionAttribute;
 import software.amazon.awssdk.awscore.exception.AwsServiceException;
 import software.amazon.awssdk.core.sync.RequestBody;
+import software.amazon.awssdk.http.auth.aws.signer.AwsV4HttpSigner;
 import software.amazon.awssdk.services.glue.GlueClient;
 import software.amazon.awssdk.services.kms.KmsClient;
 import software.amazon.awssdk.services.s3.S3Client;
+import software.amazon.awssdk.services.s3.auth.scheme.S3AuthSchemeProvider;
 import software.amazon.awssdk.services.s3.model.ChecksumAlgorithm;
 import software.amazon.awssdk.services.s3.model.PutObjectRequest;
 import software.amazon.awssdk.services.s3.model.S3Object;
@@ -37,15 +38,25 @@ final class Client {
         if (mode.contains("trailer")) {
             put.checksumAlgorithm(ChecksumAlgorithm.CRC32);
         }
-        if (mode.contains("signed")) {
-            put.overrideConfiguration(o ->
-                o.putExecutionAttribute(S3SignerExecutionAttribute.ENABLE_PAYLOAD_SIGNING, true)
-                    .putExecutionAttribute(S3SignerExecutionAttribute.ENABLE_CHUNKED_ENCODING, true));
+        try (S3Client client = mode.contains("signed") ? signing() : S3Client.create()) {
+            client.putObject(put.build(), RequestBody.fromFile(from));
         }
         try (S3Client client = S3Client.create()) {
-            client.putObject(put.build(), RequestBody.fromFile(from));
             client.getObject(b -> b.bucket(bucket).key(key), to);
         }
+    }
+
+    /** Signs bodies over TLS too, chunk by chunk. */
+    private static S3Client signing() {
+        S3AuthSchemeProvider usual = S3AuthSchemeProvider.defaultProvider();
+        return S3Client.builder()
+            .authSchemeProvider(params -> usual.resolveAuthScheme(params).stream()
+                .map(option -> option.toBuilder()
+                    .putSignerProperty(AwsV4HttpSigner.PAYLOAD_SIGNING_ENABLED, true)
+                    .putSignerProperty(AwsV4HttpSigner.CHUNK_ENCODING_ENABLED, true)
+                    .build())
+                .toList())
+            .build();
     }
 
     private static void keys(String bucket, String from, String to, String[] keys) {

@@ -38,7 +38,6 @@ fuzz_target!(|data: &[u8]| {
     let ours = sigv4::claim(&message.parts).expect("what we sign can be read").expect("a signature");
     assert_eq!((ours.access_key_id.as_str(), &ours.payload), (held.access_key_id.as_str(), &payload));
     let token = held.session_token.as_ref();
-    let given =
-        Given { body_sha256: Some(&digest), bucket: None, secret: &held.secret_access_key, token, now: now() };
+    let given = Given { body_sha256: Some(&digest), bucket: None, secret: &held.secret_access_key, token, now: now() };
     sigv4::verify(&ours, &message.parts, &given, keys()).expect("what we sign verifies");
 });
