@@ -448,8 +448,9 @@ mod tests {
     #[test]
     fn an_idle_connection_holds_little() {
         let (task, connection) = (size(serve), size_of::<Connection>());
+        // With an Arc's counts the latter is in the allocator's bin of 384 bytes.
         assert!(
-            task <= 1000 && connection <= 312,
+            task <= 1000 && connection <= 368,
             "the task's future has {task} bytes, what exchanges share {connection}"
         );
     }
