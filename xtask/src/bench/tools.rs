@@ -39,7 +39,9 @@ pub fn install_nginx(root: &Path) -> anyhow::Result<()> {
 
 /// A private Python environment with the newest mitmproxy that the newest Python here runs.
 pub fn install_mitmproxy(root: &Path) -> anyhow::Result<()> {
-    if mitmdump(root).exists() {
+    // One whose Python has gone is there and does not run.
+    let runs = Command::new(mitmdump(root)).arg("--version").output();
+    if runs.is_ok_and(|output| output.status.success()) {
         return Ok(());
     }
     let (python, version) = newest_python()?;
@@ -51,7 +53,7 @@ pub fn install_mitmproxy(root: &Path) -> anyhow::Result<()> {
     }
     say(&format!("installing mitmproxy into .tools/mitmproxy, with `{}`", python.display()));
     let dir = root.join(".tools/mitmproxy");
-    run_command(Command::new(python).args(["-m", "venv"]).arg(&dir))?;
+    run_command(Command::new(python).args(["-m", "venv", "--clear"]).arg(&dir))?;
     run_command(Command::new(dir.join("bin/pip")).args([
         "install",
         "--quiet",
