@@ -143,10 +143,10 @@ mod tests {
             toml::from_str("default = 'refuse'\nallow = ['*.example.com']\ndeny = ['bad.example.com']").expect("valid");
         let open = Egress::default();
         let tls = |n: &str| Sniffed::Tls { name: n.into() };
-        assert!(judge(&open, &tls("pypi.org")).is_ok());
+        assert!(judge(&open, &tls("downloads.example.org")).is_ok());
         assert!(judge(&strict, &tls("a.example.com")).is_ok());
         assert!(judge(&strict, &tls("bad.example.com")).unwrap_err().contains("egress.deny"));
-        assert!(judge(&strict, &tls("pypi.org")).unwrap_err().contains("egress.allow"));
+        assert!(judge(&strict, &tls("downloads.example.org")).unwrap_err().contains("egress.allow"));
         assert!(judge(&open, &Sniffed::Other).unwrap_err().contains("neither TLS nor HTTP"));
         assert!(judge(&open, &Sniffed::TlsUnnamed { why: "x" }).is_err());
     }
