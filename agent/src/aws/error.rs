@@ -66,7 +66,16 @@ impl ErrorKind {
     }
 }
 
-/// An error in a protocol's own shape.
+/// The service in whose words a client of this endpoint expects an error: its IAM prefix, or `s3control`.
+pub fn speaker<'a>(endpoint: &Endpoint, parts: &Parts, service: &'a str) -> &'a str {
+    match service {
+        "s3" | "s3express" if super::operation::is_s3_control(endpoint, parts) => "s3control",
+        "s3express" => "s3",
+        _ => service,
+    }
+}
+
+/// An error in a protocol's own shape; `service` as [`speaker`] gives it.
 pub fn respond(protocol: Protocol, service: &str, kind: ErrorKind, message: &str, request_id: &str) -> Response<Bytes> {
     let code = kind.code(protocol, service);
     let (text, id) = (escape(message), escape(request_id));
@@ -117,7 +126,7 @@ pub fn respond_unknown(
     message: &str,
     request_id: &str,
 ) -> Response<Bytes> {
-    let service = endpoint.signing.as_deref().unwrap_or_default();
+    let service = speaker(endpoint, parts, endpoint.signing.as_deref().unwrap_or_default());
     respond(protocol_of(endpoint, parts), service, kind, message, request_id)
 }
 
@@ -125,7 +134,7 @@ pub fn respond_unknown(
 pub(super) fn protocol_of(endpoint: &Endpoint, parts: &Parts) -> Protocol {
     let content_type = parts.headers.get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).unwrap_or_default();
     match (endpoint.signing.as_deref().unwrap_or_default(), content_type) {
-        ("s3", _) => Protocol::RestXml,
+        ("s3" | "s3express", _) => Protocol::RestXml,
         (_, t) if t.starts_with("application/x-amz-json-1.0") => Protocol::Json10,
         (_, t) if t.starts_with("application/x-amz-json-1.1") => Protocol::Json11,
         (_, t) if t.starts_with("application/cbor") => Protocol::RpcV2Cbor,
@@ -189,5 +198,21 @@ mod tests {
             "rpc-v2-cbor"
         );
         assert_eq!(respond(Query, "", ErrorKind::ServiceUnavailable, "m", "id").status(), 503);
+    }
+
+    #[test]
+    fn s3_alone_has_no_element_around_its_errors() {
+        for (host, path, bare) in [
+            ("demo.s3.us-east-1.amazonaws.com", "/key", true),
+            ("s3express-control.us-east-1.amazonaws.com", "/demo--use1-az1--x-s3", true),
+            ("s3express-control.us-east-1.amazonaws.com", "/v20180820/accesspointfordirectory", false),
+            ("123456789012.s3-control.us-east-1.amazonaws.com", "/v20180820/jobs", false),
+        ] {
+            let endpoint = crate::aws::endpoint::resolve(host).expect("AWS's");
+            let (parts, ()) = http::Request::get(path).body(()).expect("a request").into_parts();
+            let answer = respond_unknown(&endpoint, &parts, ErrorKind::AccessDenied, "m", "id");
+            let text = String::from_utf8_lossy(answer.body()).into_owned();
+            assert_eq!(!text.contains("<ErrorResponse>"), bare, "{host}{path}: {text}");
+        }
     }
 }

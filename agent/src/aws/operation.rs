@@ -256,6 +256,12 @@ pub fn route(endpoint: &Endpoint, scope: Option<Scope<'_>>, parts: &Parts) -> Re
     Ok(route)
 }
 
+/// Whether a request is one of S3 Control, which signs as S3 does and words its errors as the other services do.
+pub(super) fn is_s3_control(endpoint: &Endpoint, parts: &Parts) -> bool {
+    let first = endpoint.services.first().and_then(|n| model::index()?.services.get(usize::from(*n)));
+    first.is_some_and(|service| service.id == "s3control") || s3::is_control(endpoint, parts)
+}
+
 /// Headers by which some servers take a request for one of another method.
 const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 

@@ -45,8 +45,10 @@ impl Exchange<'_> {
         let reason = refusal.detail.clone().unwrap_or_else(|| refusal.message.clone());
         let response = match self.protocol {
             Some(protocol) => {
-                let endpoint = self.connection.endpoint.signing.as_deref().unwrap_or_default();
-                let service = self.operation.as_ref().map_or(endpoint, |o| o.service.as_str());
+                let endpoint = &self.connection.endpoint;
+                let signing = endpoint.signing.as_deref().unwrap_or_default();
+                let service = self.operation.as_ref().map_or(signing, |o| o.service.as_str());
+                let service = error::speaker(endpoint, &self.parts, service);
                 error::respond(protocol, service, refusal.kind, &refusal.message, self.request_id())
             }
             None => error::respond_unknown(
