@@ -112,7 +112,6 @@ impl<'a> Exchange<'a> {
         let (payload, chain) = self.authenticate(&claim, &body)?;
         let held = self.held(&claim).await;
         self.account = held.as_ref().ok().and_then(|h| h.account.clone());
-        self.signer = Signer::Held(self.placeholder(&claim)?.1.behind.clone());
         let operation = self.understand(route, &body)?;
         let decision = self.decide(&operation)?;
         let held = worth_asking(decision.effect, held)?;
@@ -197,9 +196,9 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// The agent's signature against its placeholder; gives the payload to sign in its stead, and what the signatures
-    /// of its pieces go on from.
-    fn authenticate(&self, claim: &Claim, body: &Read) -> Result<(Payload, Option<Chain>), Refusal> {
+    /// The agent's signature against its placeholder, which says whose credentials take its place; gives the payload to
+    /// sign in its stead, and what the signatures of its pieces go on from.
+    fn authenticate(&mut self, claim: &Claim, body: &Read) -> Result<(Payload, Option<Chain>), Refusal> {
         let (session, placeholder) = self.placeholder(claim)?;
         if session != self.connection.session.id {
             return Err(Refusal::new(
@@ -238,6 +237,7 @@ impl<'a> Exchange<'a> {
             (Payload::Absent, Some(digest)) => Payload::Hashed(digest),
             (payload, _) => payload.clone(),
         };
+        self.signer = Signer::Held(placeholder.behind.clone());
         Ok((payload, chain))
     }
 
@@ -256,8 +256,11 @@ impl<'a> Exchange<'a> {
 
     /// The held credentials: those behind the placeholder that the request is signed with, or of the principal's binding.
     async fn held(&self, claim: &Claim) -> Result<Arc<Held>, Refusal> {
-        let behind = self.placeholder(claim)?.1.behind.clone();
-        match handout::fitting(behind.as_deref(), claim)? {
+        let behind = match &self.signer {
+            Signer::Held(behind) => behind.as_deref(),
+            Signer::Nobody => return Err(Refusal::new(ErrorKind::AccessDenied, "the request was not authenticated")),
+        };
+        match handout::fitting(behind, claim)? {
             Some(held) => Ok(held),
             None => self.held_of_binding().await,
         }

@@ -19,7 +19,7 @@ use super::keys::{self, KeyedHmac};
 use super::{Algorithm, Payload, Stamp, TERMINATOR};
 use crate::credential::Secret;
 
-/// Most bytes of one chunk or event. SDKs write chunks of 64 to 128 KiB; one is held in memory until it is verified.
+/// Most bytes of one chunk or event. One is held in memory until it is verified.
 pub const LARGEST_PIECE: usize = 4 << 20;
 
 /// Why a body in pieces does not go on.
