@@ -4,6 +4,7 @@
 //! tables follow the links. Readers have connections of their own. Never loses a decided exchange: [`Store::intent`] returns when it is durable, and what
 //! cannot be written is an error that stops the exchange.
 
+mod approval;
 mod chain;
 mod layout;
 mod line;
@@ -15,6 +16,7 @@ mod writer;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+pub use approval::{ApprovalRow, ApprovalStep};
 pub use chain::{Broken, verify};
 pub use read::{EventFilter, EventRow, ExchangeRow, Reader, SessionSummary};
 pub use writer::Store;
@@ -109,6 +111,8 @@ pub enum RecordError {
     Write(String),
     #[error("cannot read the record: {0}")]
     Read(String),
+    #[error("somebody else moved it on meanwhile; look at it again")]
+    Stale,
     #[error("the record's writer has stopped; see the journal for why")]
     Stopped,
 }

@@ -73,6 +73,20 @@ const STEPS: &[&str] = &[
     CREATE TABLE laid_out (seq INTEGER NOT NULL);
     INSERT INTO laid_out SELECT coalesce(max(seq), 0) FROM link;
 ",
+    "
+    CREATE TABLE approval (
+        id TEXT PRIMARY KEY,
+        approval TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        session TEXT NOT NULL,
+        state TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        who TEXT NOT NULL,
+        why TEXT NOT NULL,
+        body TEXT NOT NULL
+    );
+    CREATE INDEX approval_versions ON approval (approval, version);
+",
 ];
 
 /// Opens for writing: makes what is missing, refuses what is newer.

@@ -13,10 +13,11 @@ use rusqlite::{Connection, Statement, params};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use super::approval::{self, ApprovalLine};
 use super::layout::{self, Layout, Owed};
 use super::line::{EndLine, EventLine, IntentLine, OutcomeLine, SessionLine};
 use super::queue::{Queue, Refused};
-use super::{ExchangeId, Intent, Outcome, RecordError, SessionRow, chain, schema};
+use super::{ApprovalRow, ExchangeId, Intent, Outcome, RecordError, SessionRow, chain, schema};
 use crate::config::Durability;
 use crate::journal::Event;
 use crate::session::SessionId;
@@ -30,6 +31,7 @@ enum Write {
     OpenSession(Box<SessionRow>, Answer),
     EndSession(SessionId, &'static str, SystemTime, Answer),
     Event(SystemTime, Box<Event>),
+    Approval(Box<ApprovalRow>, Answer),
     Flush(Answer),
 }
 
@@ -120,6 +122,11 @@ impl Store {
         self.ask(|answer| Write::EndSession(id, state, at, answer)).await
     }
 
+    /// Writes a transition of an approval, unless somebody else was quicker. Durable when it returns.
+    pub async fn approval(&self, row: ApprovalRow) -> Result<(), RecordError> {
+        self.ask(|answer| Write::Approval(Box::new(row), answer)).await
+    }
+
     /// Writes an event. Does not wait.
     pub fn event(&self, at: SystemTime, event: Event) {
         self.put(Write::Event(at, Box::new(event)));
@@ -183,6 +190,7 @@ struct Statements<'c> {
     session: Statement<'c>,
     end: Statement<'c>,
     link: Statement<'c>,
+    approval: Statement<'c>,
 }
 
 impl<'c> Statements<'c> {
@@ -195,6 +203,7 @@ impl<'c> Statements<'c> {
             )?,
             end: connection.prepare("UPDATE session SET state = ?2, ended = ?3 WHERE id = ?1")?,
             link: connection.prepare("INSERT INTO link (seq, kind, body, hash) VALUES (?1, ?2, ?3, ?4)")?,
+            approval: connection.prepare(approval::INSERT)?,
         })
     }
 }
@@ -268,6 +277,7 @@ impl<'c> Writer<'c> {
                 self.owed.event(self.settled, at, event);
             }
             Write::Flush(_) => flushes.push(write),
+            Write::Approval(row, waiting) => drop(waiting.send(row.verdict())),
             Write::OpenSession(..) | Write::EndSession(..) => answer(write, Ok(())),
         }
     }
@@ -320,6 +330,10 @@ impl<'c> Writer<'c> {
                 self.event += 1;
                 self.link("event", &EventLine::new(self.event, micros(*at), event))
             }
+            Write::Approval(row, _) => match row.insert(&mut self.statements.approval)? {
+                true => self.link("approval", &ApprovalLine::new(row)),
+                false => Ok(()),
+            },
             Write::Flush(_) => Ok(()),
         }
     }
@@ -356,9 +370,11 @@ impl<'c> Writer<'c> {
 fn answer(write: Write, result: Result<(), RecordError>) {
     match write {
         // A waiter that has gone away needs no answer.
-        Write::Intent(_, _, a) | Write::OpenSession(_, a) | Write::EndSession(_, _, _, a) | Write::Flush(a) => {
-            drop(a.send(result))
-        }
+        Write::Intent(_, _, a)
+        | Write::OpenSession(_, a)
+        | Write::EndSession(_, _, _, a)
+        | Write::Approval(_, a)
+        | Write::Flush(a) => drop(a.send(result)),
         Write::Outcome(..) | Write::Event(..) => {
             if let Err(e) = result {
                 tracing::error!("{e}");
