@@ -3,6 +3,7 @@
 //! Owns who may ask: root, the daemon's own user, members of the configured group; and never a tagged process, whoever
 //! it runs as. One task per connection.
 
+mod approvals;
 mod client;
 pub mod notify;
 mod routes;
@@ -24,6 +25,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
+pub use approvals::Say;
 pub use client::{Client, ClientError};
 pub use run::{Leaders, RunAnswer, RunRequest};
 

@@ -96,6 +96,7 @@ impl Core {
         let Some(session) = self.sessions.close(id, to) else { return false };
         self.placeholders.revoke(id);
         self.brokers.load().forget(id);
+        self.approvals.session_over(id, (to == State::Revoked).then_some("the daemon")).await;
         if let Err(e) = self.store.end_session(id.clone(), to.as_str(), SystemTime::now()).await {
             tracing::error!("the end of session {id} could not be recorded: {e}");
         }
@@ -123,6 +124,7 @@ impl Core {
         let config = self.config.load();
         for orphan in open {
             let Some(id) = SessionId::parse(&orphan.id) else { continue };
+            self.approvals.session_over(&id, None).await;
             self.store.end_session(id.clone(), State::Ended.as_str(), SystemTime::now()).await?;
             let cgroup = self.capture.cgroup_mount().join(&config.capture.slice).join(id.as_str());
             let empty = sys::cgroup::remove(&cgroup, Duration::ZERO).is_ok();

@@ -29,7 +29,7 @@ pub struct ApprovalRow {
     /// JSON.
     pub body: String,
     /// Somebody else was quicker; set by the writer.
-    pub(super) stale: AtomicBool,
+    pub stale: AtomicBool,
 }
 
 /// A transition as it was recorded.
