@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::room::Entering;
+use super::room::{Entering, TELL};
 use super::state::plain;
 use super::{Approval, ApprovalError, Approvals, Ask, State, Status, clock, now};
 use crate::gateway::stopped;
@@ -54,10 +54,14 @@ impl Approvals {
         let note = holding.note.map(|n| plain(&n)).or_else(|| self.notes().get(&ask.session).cloned());
         let note = note.filter(|n| !n.is_empty());
         let fits = |_: &str, other: &Ask, status: &Status| {
-            let own = other.session == ask.session || !(holding.is_open)(&other.session);
-            own && match status.state {
-                State::Pending | State::Denied => status.deadline > now(),
-                State::Approved => status.window.is_none() && status.ends() > now(),
+            let own = other.session == ask.session;
+            // What a session has left behind is its principal's.
+            let left = || !(holding.is_open)(&other.session);
+            match status.state {
+                State::Pending => status.deadline > now() && (own || left()),
+                State::Approved => status.window.is_none() && status.ends() > now() && (own || left()),
+                State::Denied => own && status.deadline > now(),
+                State::Expired => own && status.window.is_none() && status.changed + TELL > now(),
                 _ => false,
             }
         };
@@ -108,6 +112,7 @@ impl Approvals {
             match status.state {
                 State::Denied => return Held::No(no(&id, &status)),
                 State::Expired => {
+                    self.told(&id);
                     return Held::No(format!(
                         "nobody approved request {id} before {}; ask for approval and try again",
                         clock(status.deadline)

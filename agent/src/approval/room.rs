@@ -22,6 +22,9 @@ const BEHIND: usize = 1024;
 /// How often ends that have come are looked for, as long as anything waits.
 const TICK: std::time::Duration = std::time::Duration::from_millis(250);
 
+/// How long after it has expired a request is remembered for its client to come again: longer than SDKs pause.
+pub(super) const TELL: i64 = 60_000_000;
+
 /// The requests that wait, and those that were approved and can still be used. Cheap to clone.
 #[derive(Clone)]
 pub struct Approvals(pub(super) Arc<Inner>);
@@ -223,8 +226,11 @@ impl Approvals {
             let now = now();
             let due: Vec<String> = {
                 let mut live = self.live();
-                live.forget_denied(now);
-                let ended = |e: &&Entry| e.durable && e.status.borrow().ends() <= now;
+                live.forget(now);
+                let ended = |e: &Entry| {
+                    let status = e.status.borrow();
+                    e.durable && !status.state.is_over() && status.ends() <= now
+                };
                 live.by_id.iter().filter(|(_, e)| ended(e)).map(|(id, _)| id.clone()).collect()
             };
             for id in due {
@@ -315,6 +321,14 @@ impl Approvals {
         let entry = live.by_id.get_mut(id)?;
         entry.holders = entry.holders.saturating_sub(1);
         (entry.holders == 0).then_some(entry.attached)
+    }
+
+    /// A client has been told that it is over, and may ask anew.
+    pub(super) fn told(&self, id: &str) {
+        let mut live = self.live();
+        if live.by_id.get(id).is_some_and(|e| e.status.borrow().state == State::Expired) {
+            live.remove(id);
+        }
     }
 
     /// Whether nobody has come back since so many had waited.
@@ -409,21 +423,35 @@ impl Live {
     fn apply(&mut self, after: &Approval) {
         let Some(entry) = self.by_id.get(&after.id) else { return };
         entry.status.send_replace(after.status.clone());
-        // A no is remembered until the deadline: who is asked again at once should not have to say it again.
-        if after.status.state.is_over() && after.status.state != State::Denied {
-            self.remove(&after.id);
+        let told = entry.holders > 0;
+        match after.status.state {
+            // A no is remembered until the deadline: who has said it should not be asked again at once.
+            State::Pending | State::Approved | State::Denied => {}
+            // Whoever comes again is to learn of it.
+            State::Expired if after.status.window.is_none() && !told => {}
+            _ => self.remove(&after.id),
         }
     }
 
-    fn forget_denied(&mut self, now: i64) {
-        let over = |e: &Entry| e.status.borrow().state == State::Denied && e.status.borrow().deadline <= now;
+    /// Answers that nobody will ask for any more.
+    fn forget(&mut self, now: i64) {
+        let over = |e: &Entry| {
+            let status = e.status.borrow();
+            match status.state {
+                State::Denied => status.deadline <= now,
+                state => state.is_over() && status.changed + TELL <= now,
+            }
+        };
         let ids: Vec<String> = self.by_id.iter().filter(|(_, e)| over(e)).map(|(id, _)| id.clone()).collect();
         ids.iter().for_each(|id| self.remove(id));
     }
 
     fn same(&self, digest: &str, fits: &impl Fn(&str, &Ask, &Status) -> bool) -> Option<String> {
         let ids = self.by_digest.get(digest)?;
-        ids.iter().find(|id| self.by_id.get(*id).is_some_and(|e| fits(id, &e.ask, &e.status.borrow()))).cloned()
+        let fitting = ids.iter().filter_map(|id| Some((id, self.by_id.get(id)?)));
+        let fitting = fitting.filter(|(id, e)| fits(id, &e.ask, &e.status.borrow()));
+        // An answer before a question.
+        fitting.min_by_key(|(_, e)| e.status.borrow().state != State::Approved).map(|(id, _)| id.clone())
     }
 
     fn waiting(&self, session: &SessionId) -> usize {

@@ -273,6 +273,15 @@ async fn what_nobody_answers_expires_and_who_waits_is_told() {
     ask.terms.deadline = Some(1);
     let held = place.hold(ask).await.expect("no panic");
     assert!(matches!(&held, Held::No(text) if text.contains("nobody approved request")), "{held:?}");
+    // Also who comes again later, once.
+    place.room.configure(config::Approval { hold: Duration::from_millis(10), ..config() });
+    let mut ask = place.ask("again");
+    ask.terms.deadline = Some(1);
+    assert!(matches!(place.hold(ask.clone()).await.expect("no panic"), Held::Later { .. }));
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(place.room.list(&Filter::default()).is_empty());
+    assert!(matches!(place.hold(ask.clone()).await.expect("no panic"), Held::No(_)));
+    assert!(matches!(place.hold(ask).await.expect("no panic"), Held::Later { .. }));
     keeper.abort();
 }
 
@@ -326,6 +335,12 @@ async fn a_session_may_ask_so_much_and_no_more() {
     assert!(matches!(place.hold(other).await.expect("no panic"), Held::Later { .. }));
 }
 
+/// Of this thread: how busy the machine is otherwise is not what is asked.
+fn cpu() -> Duration {
+    let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
+    nix::time::clock_gettime(clock).expect("a clock").into()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_requests_are_listed_and_searched_in_no_time() {
     let place = Place::new();
@@ -341,10 +356,10 @@ async fn ten_thousand_requests_are_listed_and_searched_in_no_time() {
     }
     for (text, expected) in [(None, 10_000), (Some("B/KEY-77"), 111), (Some("nothing of the kind"), 0)] {
         let filter = Filter { text: text.map(str::to_owned), ..Filter::default() };
-        let begun = Instant::now();
+        let begun = cpu();
         let found = place.room.list(&filter);
         let json = serde_json::to_vec(&found).expect("JSON");
-        let took = begun.elapsed();
+        let took = cpu() - begun;
         assert_eq!(found.len(), expected);
         // Of a build without optimisation; what a user runs is several times as fast.
         assert!(
