@@ -10,6 +10,7 @@ mod demo;
 mod events;
 mod inside;
 mod note;
+mod revoke;
 mod run;
 mod sessions;
 mod table;

@@ -6,6 +6,7 @@
 mod approvals;
 mod client;
 pub mod notify;
+mod revoke;
 mod routes;
 mod run;
 mod streams;
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 
 pub use approvals::Say;
 pub use client::{Client, ClientError};
+pub use revoke::Revoke;
 pub use run::{Leaders, RunAnswer, RunRequest};
 
 use crate::daemon::Core;

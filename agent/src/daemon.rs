@@ -30,7 +30,7 @@ use crate::session::Registry;
 use crate::tls::{Authority, Leaves};
 use crate::{approval, aws, control, journal, metadata, sys};
 
-pub use sessions::{Ask, OpenError};
+pub use sessions::{Ask, OpenError, Processes};
 
 /// What the data path and the control socket share.
 #[derive(Debug)]

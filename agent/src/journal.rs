@@ -192,6 +192,8 @@ impl Journal {
                     tracing::warn!("an event did not reach journald: {e}; the record has it");
                 }
             }
+            // Where the tests of other rooms would be lost among them.
+            None if cfg!(test) => {}
             None => {
                 let line = serde_json::to_string(&fields.into_iter().collect::<std::collections::BTreeMap<_, _>>())
                     .unwrap_or_default();

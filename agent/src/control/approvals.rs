@@ -106,14 +106,9 @@ pub(super) async fn decide(
         Ok(say) => say,
         Err(response) => return response,
     };
-    let root = core.config.load().approval.root;
-    let asking = peer.clone();
-    let who = tokio::task::spawn_blocking(move || approver(&asking, root)).await.unwrap_or_else(|_| Err("".into()));
-    let who = match who {
+    let who = match identify(core, &peer).await {
         Ok(who) => who,
-        Err(why) => {
-            return error(StatusCode::FORBIDDEN, &format!("who asks cannot be told: {why}"), "ask again");
-        }
+        Err(response) => return response,
     };
     let result = match verb {
         "approve" => {
@@ -156,6 +151,15 @@ pub(super) fn watch(core: &Arc<Core>) -> Response<Body> {
         }
     });
     Response::new(StreamBody::new(futures_util::StreamExt::chain(first, rest)).boxed())
+}
+
+/// Who is at the other end, and what they may answer for. Users and groups may be far away, so that it may take its time.
+pub(super) async fn identify(core: &Core, peer: &Peer) -> Result<Approver, Response<Body>> {
+    let (root, peer) = (core.config.load().approval.root, peer.clone());
+    let found = tokio::task::spawn_blocking(move || approver(&peer, root)).await;
+    found
+        .unwrap_or_else(|e| Err(e.to_string()))
+        .map_err(|why| error(StatusCode::FORBIDDEN, &format!("it cannot be told who asks: {why}"), "ask again"))
 }
 
 /// Who is at the other end, and what they may answer for.

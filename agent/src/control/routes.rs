@@ -6,10 +6,10 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
 
-use super::{Body, Peer, approvals, error, json as answer_json, run};
+use super::{Body, Peer, approvals, error, json as answer_json, revoke, run};
 use crate::daemon::Core;
 use crate::record::{EventFilter, Reader, RecordError};
-use crate::session::{SessionId, State};
+use crate::session::SessionId;
 
 /// Answers one request.
 pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
@@ -32,16 +32,7 @@ pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incomi
             read(core, move |r| r.sessions(state.as_deref(), 200)).await
         }
         (&Method::GET, ["v1", "sessions", id]) => session(core, id).await,
-        (&Method::POST, ["v1", "sessions", id, "revoke"]) => match SessionId::parse(id) {
-            Some(id) if core.close_session(&id, State::Revoked).await => {
-                answer_json(StatusCode::OK, &json!({ "revoked": id.as_str() }))
-            }
-            _ => error(
-                StatusCode::NOT_FOUND,
-                &format!("there is no open session `{id}`"),
-                "see `tollgate sessions list`",
-            ),
-        },
+        (&Method::POST, ["v1", "sessions", "revoke"]) => revoke::revoke(core, peer, request).await,
         (&Method::POST, ["v1", "sessions", id, "signal", number]) => run::signal(core, peer, id, number),
         (&Method::GET, ["v1", "events"]) => match filter(&query) {
             Ok(filter) => read(core, move |r| r.events(&filter)).await,
