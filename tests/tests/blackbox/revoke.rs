@@ -225,8 +225,9 @@ connection = http.client.HTTPSConnection(STS, timeout=TIMEOUT)
 def who():
     line, fields = signed(STS, WHO)
     connection.request("POST", "/", WHO, dict(fields))
+    port = connection.sock.getsockname()[1]
     answer = connection.getresponse()
-    show(answer.status, answer.read().decode(), connection.sock.getsockname()[1])
+    show(answer.status, answer.read().decode(), port)
 connection.auto_open = 1
 who()
 connection.auto_open = 0
