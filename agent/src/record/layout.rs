@@ -17,7 +17,7 @@ use crate::config::Durability;
 use crate::journal::Event;
 
 /// So many rows are laid out at once. With more, those who wait for the writer meanwhile would feel it.
-const ENOUGH: usize = 128;
+const ENOUGH: usize = 256;
 /// Or rows of so many bytes: those of an agent that says much must not fill the memory.
 const LARGE: usize = 1 << 20;
 /// How long a row may be owed.
