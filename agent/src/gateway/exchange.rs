@@ -14,6 +14,7 @@ use http::{HeaderMap, Request, Response, Version, header};
 use hyper::body::{Body as _, Incoming};
 
 mod answer;
+mod facts;
 mod form;
 mod handout;
 mod refusal;
@@ -24,6 +25,7 @@ mod web_identity;
 
 use form::strip_hop_by_hop;
 use refusal::Refusal;
+use telling::{LONGEST, MOST};
 
 use super::body::{BodyError, Completion, Fault, Passage, RequestBody, ResponseBody};
 use super::connection::Connection;
