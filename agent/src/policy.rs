@@ -13,9 +13,12 @@ use crate::aws::Operation;
 use crate::config::Mode;
 use crate::identity::Principal;
 
+pub mod case;
 pub mod catalog;
 mod engine;
 mod entity;
+pub mod explain;
+mod expr;
 mod rule;
 mod schema;
 mod shape;
@@ -132,12 +135,17 @@ pub struct PolicySummary<'a> {
     pub line: usize,
     pub forbids: bool,
     pub description: Option<&'a str>,
+    /// It is judged and told, and does not bind.
+    pub observed: bool,
 }
 
 /// Validated policies, ready to decide. Immutable: a reload makes another.
 #[derive(Debug)]
 pub struct PolicySet {
+    /// What binds.
     engine: engine::Engine,
+    /// All policies, those too that are on trial; `None`: none is.
+    trial: Option<engine::Engine>,
     mode: Mode,
     warnings: Vec<PolicyError>,
 }
@@ -227,7 +235,10 @@ impl PolicySet {
         if !errors.is_empty() {
             return Err(errors);
         }
-        Ok(Self { engine: engine::Engine::new(rules, catalog), mode, warnings })
+        let all: Vec<Arc<rule::Rule>> = rules.into_iter().map(Arc::new).collect();
+        let binding: Vec<_> = all.iter().filter(|r| !r.observed).cloned().collect();
+        let trial = (binding.len() < all.len()).then(|| engine::Engine::new(all, catalog.clone()));
+        Ok(Self { engine: engine::Engine::new(binding, catalog), trial, mode, warnings })
     }
 
     /// What the policies say of a request.
@@ -235,6 +246,20 @@ impl PolicySet {
     /// Whether the principal's token still counts is not asked here: see [`Principal::is_expired`].
     pub fn decide(&self, question: &Question<'_>) -> Decision {
         self.engine.decide(question)
+    }
+
+    /// What the policies would say if those on trial (`@observe`) counted too; `None`: none is.
+    pub fn try_out(&self, question: &Question<'_>) -> Option<Decision> {
+        self.trial.as_ref().map(|engine| engine.decide(question))
+    }
+
+    /// Why the policies say what they say. Those on trial are told among the others, and do not count for the decision.
+    pub fn explain(&self, question: &Question<'_>) -> explain::Explanation {
+        self.engine.explain(question, self.all())
+    }
+
+    fn all(&self) -> &engine::Engine {
+        self.trial.as_ref().unwrap_or(&self.engine)
     }
 
     /// Whether decisions bind.
@@ -248,21 +273,22 @@ impl PolicySet {
     }
 
     pub fn len(&self) -> usize {
-        self.engine.rules.len()
+        self.all().rules.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.engine.rules.is_empty()
+        self.all().rules.is_empty()
     }
 
     /// The policies, in the order in which they were read.
     pub fn summaries(&self) -> impl Iterator<Item = PolicySummary<'_>> {
-        self.engine.rules.iter().map(|rule| PolicySummary {
+        self.all().rules.iter().map(|rule| PolicySummary {
             id: &rule.name,
             file: &rule.file,
             line: rule.line,
             forbids: rule.forbids(),
             description: rule.policy.annotation("description"),
+            observed: rule.observed,
         })
     }
 }
