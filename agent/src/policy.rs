@@ -19,6 +19,7 @@ mod engine;
 mod entity;
 pub mod explain;
 mod expr;
+mod lint;
 mod rule;
 mod schema;
 mod shape;
@@ -270,6 +271,12 @@ impl PolicySet {
     /// What was odd, but no reason to refuse the set.
     pub fn warnings(&self) -> &[PolicyError] {
         &self.warnings
+    }
+
+    /// What `tollgate policy check` says besides the warnings: rules that can never match, permits without limits.
+    pub fn findings(&self) -> Vec<PolicyError> {
+        let all = self.all();
+        lint::lint(&all.rules, &*all.catalog, &self.warnings)
     }
 
     pub fn len(&self) -> usize {
