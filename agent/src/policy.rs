@@ -23,6 +23,7 @@ mod lint;
 mod rule;
 mod schema;
 mod shape;
+pub mod suggest;
 #[cfg(test)]
 mod tests;
 mod typed;
