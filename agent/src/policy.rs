@@ -152,6 +152,18 @@ pub struct PolicySet {
     warnings: Vec<PolicyError>,
 }
 
+/// Files that could not be read, and those that could.
+#[derive(Debug)]
+pub struct Unread {
+    sources: Vec<(String, String)>,
+    pub errors: Vec<PolicyError>,
+}
+
+/// About a file, or a directory, as a whole.
+fn whole(path: &Path, message: String, fix: &str) -> PolicyError {
+    PolicyError { file: path.display().to_string(), line: 0, column: 0, message, fix: fix.into() }
+}
+
 /// Largest policy file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -159,17 +171,32 @@ impl PolicySet {
     /// Reads and validates every `*.cedar` file of a directory, in the order of their names; names that begin with a
     /// dot are left out. A directory that is not there is an error, one without policies a warning: all is denied.
     pub fn load(dir: &Path, mode: Mode, catalog: Arc<dyn ActionCatalog>) -> Result<Self, Vec<PolicyError>> {
-        let fix = "check `[policy] dir`, and that the daemon may read it";
-        let whole = |path: &Path, message: String, fix: &str| PolicyError {
-            file: path.display().to_string(),
-            line: 0,
-            column: 0,
-            message,
-            fix: fix.into(),
+        let (sources, errors) = match Self::sources(dir) {
+            Ok(sources) => (sources, Vec::new()),
+            // Those that could be read are checked all the same: all that is wrong is told at once.
+            Err(Unread { sources, errors }) => (sources, errors),
         };
-        let entries = std::fs::read_dir(dir)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|e| vec![whole(dir, format!("cannot read the policy directory: {e}"), fix)])?;
+        let sources: Vec<(&str, &str)> = sources.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect();
+        match Self::from_sources(&sources, mode, catalog) {
+            Ok(mut set) if errors.is_empty() => {
+                if set.is_empty() {
+                    let fix = "put *.cedar files there; examples come with Tollgate";
+                    set.warnings.push(whole(dir, "no policies, so everything is denied".into(), fix));
+                }
+                Ok(set)
+            }
+            Ok(_) => Err(errors),
+            Err(more) => Err(errors.into_iter().chain(more).collect()),
+        }
+    }
+
+    /// The names and texts of a directory's policy files.
+    pub fn sources(dir: &Path) -> Result<Vec<(String, String)>, Unread> {
+        let fix = "check `[policy] dir`, and that the daemon may read it";
+        let entries = std::fs::read_dir(dir).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(|e| Unread {
+            sources: Vec::new(),
+            errors: vec![whole(dir, format!("cannot read the policy directory: {e}"), fix)],
+        })?;
         let mut files: Vec<_> = entries
             .into_iter()
             .map(|e| e.path())
@@ -192,18 +219,7 @@ impl PolicySet {
                 Err(e) => errors.push(whole(&path, format!("cannot read the policy file: {e}"), fix)),
             }
         }
-        let sources: Vec<(&str, &str)> = sources.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect();
-        match Self::from_sources(&sources, mode, catalog) {
-            Ok(mut set) if errors.is_empty() => {
-                if set.is_empty() {
-                    let fix = "put *.cedar files there; examples come with Tollgate";
-                    set.warnings.push(whole(dir, "no policies, so everything is denied".into(), fix));
-                }
-                Ok(set)
-            }
-            Ok(_) => Err(errors),
-            Err(more) => Err(errors.into_iter().chain(more).collect()),
-        }
+        if errors.is_empty() { Ok(sources) } else { Err(Unread { sources, errors }) }
     }
 
     /// Validates policies given as pairs of a file name and its text.

@@ -58,6 +58,15 @@ pub fn check_form(parts: &mut Parts, host: &str) -> Result<(), String> {
     form::check(parts, host).map_err(|refusal| refusal.message)
 }
 
+/// Reason of a denial that comes before the policies are asked.
+const EXPIRED: &str =
+    "the session's identity token has expired; renew it (its file is read again as soon as it changes)";
+
+/// Whether a denial's reason is none of the policies'.
+pub fn is_before_policy(reason: &str) -> bool {
+    reason == EXPIRED || handout::is_forbidden(reason)
+}
+
 struct Exchange<'a> {
     connection: &'a Connection,
     parts: Parts,
@@ -302,12 +311,7 @@ impl<'a> Exchange<'a> {
 
     fn decide(&self, operation: &Operation) -> Result<Decision, Refusal> {
         if self.principal.is_expired(self.started) {
-            return Err(self.denial(
-                operation,
-                &[],
-                "the session's identity token has expired; renew it (its file is read again as soon as it changes)",
-                Kind::Blocked,
-            ));
+            return Err(self.denial(operation, &[], EXPIRED, Kind::Blocked));
         }
         if let Some(reason) = handout::forbidden(operation) {
             return Err(self.denial(operation, &[], &reason, Kind::Blocked));
