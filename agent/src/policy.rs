@@ -159,6 +159,10 @@ pub struct Unread {
     pub errors: Vec<PolicyError>,
 }
 
+fn borrowed(sources: &[(String, String)]) -> Vec<(&str, &str)> {
+    sources.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect()
+}
+
 /// About a file, or a directory, as a whole.
 fn whole(path: &Path, message: String, fix: &str) -> PolicyError {
     PolicyError { file: path.display().to_string(), line: 0, column: 0, message, fix: fix.into() }
@@ -171,15 +175,35 @@ impl PolicySet {
     /// Reads and validates every `*.cedar` file of a directory, in the order of their names; names that begin with a
     /// dot are left out. A directory that is not there is an error, one without policies a warning: all is denied.
     pub fn load(dir: &Path, mode: Mode, catalog: Arc<dyn ActionCatalog>) -> Result<Self, Vec<PolicyError>> {
-        let (sources, errors) = match Self::sources(dir) {
-            Ok(sources) => (sources, Vec::new()),
+        Self::load_both(dir, None, mode, catalog)
+    }
+
+    /// The same, and a directory whose policies are on trial.
+    pub fn load_both(
+        dir: &Path,
+        trial: Option<&Path>,
+        mode: Mode,
+        catalog: Arc<dyn ActionCatalog>,
+    ) -> Result<Self, Vec<PolicyError>> {
+        let mut errors = Vec::new();
+        let mut read = |dir: &Path| match Self::sources(dir) {
+            Ok(sources) => sources,
             // Those that could be read are checked all the same: all that is wrong is told at once.
-            Err(Unread { sources, errors }) => (sources, errors),
+            Err(unread) => {
+                errors.extend(unread.errors);
+                unread.sources
+            }
         };
-        let sources: Vec<(&str, &str)> = sources.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect();
-        match Self::from_sources(&sources, mode, catalog) {
+        let sources = read(dir);
+        let on_trial = trial.map(&mut read).unwrap_or_default();
+        let within = |name: &str| match trial.and_then(Path::file_name) {
+            Some(dir) => format!("{}/{name}", dir.to_string_lossy()),
+            None => name.to_owned(),
+        };
+        let on_trial: Vec<(String, String)> = on_trial.into_iter().map(|(n, t)| (within(&n), t)).collect();
+        match Self::from_both(&borrowed(&sources), &borrowed(&on_trial), mode, catalog) {
             Ok(mut set) if errors.is_empty() => {
-                if set.is_empty() {
+                if set.engine.rules.is_empty() {
                     let fix = "put *.cedar files there; examples come with Tollgate";
                     set.warnings.push(whole(dir, "no policies, so everything is denied".into(), fix));
                 }
@@ -228,10 +252,23 @@ impl PolicySet {
         mode: Mode,
         catalog: Arc<dyn ActionCatalog>,
     ) -> Result<Self, Vec<PolicyError>> {
+        Self::from_both(sources, &[], mode, catalog)
+    }
+
+    fn from_both(
+        sources: &[(&str, &str)],
+        on_trial: &[(&str, &str)],
+        mode: Mode,
+        catalog: Arc<dyn ActionCatalog>,
+    ) -> Result<Self, Vec<PolicyError>> {
         let (mut rules, mut errors, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
-        for (file, text) in sources {
+        let all = sources.iter().map(|s| (s, false)).chain(on_trial.iter().map(|s| (s, true)));
+        for ((file, text), observed) in all {
             match rule::parse(file, text, &*catalog, &mut warnings) {
-                Ok(more) => rules.extend(more),
+                Ok(more) => rules.extend(more.into_iter().map(|mut rule| {
+                    rule.observed |= observed;
+                    rule
+                })),
                 Err(more) => errors.extend(more),
             }
         }
@@ -269,6 +306,11 @@ impl PolicySet {
     /// What the policies would say if those on trial (`@observe`) counted too; `None`: none is.
     pub fn try_out(&self, question: &Question<'_>) -> Option<Decision> {
         self.trial.as_ref().map(|engine| engine.decide(question))
+    }
+
+    /// How many policies are on trial.
+    pub fn on_trial(&self) -> usize {
+        self.all().rules.iter().filter(|r| r.observed).count()
     }
 
     /// Why the policies say what they say. Those on trial are told among the others, and do not count for the decision.

@@ -116,6 +116,7 @@ fn status(core: &Core) -> Response<Body> {
             "pid": std::process::id(),
             "sessions": core.sessions.all().len(),
             "policies": core.policy.load().len(),
+            "on_trial": core.policy.load().on_trial(),
             "mode": format!("{:?}", core.config.load().policy.mode).to_lowercase(),
             "follows_processes": core.capture.follows_processes(),
             "redirected": counters.as_ref().map(|c| c.redirected),

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::Core;
 use crate::capture::CaptureError;
+use crate::gateway;
 use crate::identity::{self, IdentityError, Principal, TokenSource};
 use crate::journal::{Event, Kind};
 use crate::record::{PrincipalRow, Reader, RecordError, SessionRow};
@@ -84,6 +85,10 @@ impl Core {
         self.record_principal(&new.id, &principal, now);
         let session = self.sessions.open(new, principal, now);
         self.tell_session(&session, Kind::SessionOpened, None);
+        if let Some(why) = gateway::observed(self, &session.name, &session.principal()) {
+            let reason = format!("NOT ENFORCED ({why}): what policies deny in this session is told, and let through");
+            self.tell_session(&session, Kind::Observed, Some(reason));
+        }
         if let Some(source) = ask.token {
             self.follow_token(&session, source);
         }

@@ -17,6 +17,7 @@ mod answer;
 mod facts;
 mod form;
 mod handout;
+mod observe;
 mod refusal;
 mod signing;
 mod telling;
@@ -24,6 +25,7 @@ mod unsigned;
 mod web_identity;
 
 use form::strip_hop_by_hop;
+pub use observe::observed;
 use refusal::Refusal;
 use telling::{LONGEST, MOST};
 
@@ -35,7 +37,6 @@ use crate::approval;
 use crate::aws::error::ErrorKind;
 use crate::aws::operation::{self, BodyNeed, Operation, Protocol, Route};
 use crate::aws::sigv4::{self, Chain, Claim, Payload};
-use crate::config::Mode;
 use crate::credential::{Client, Derived, Held, Placeholder};
 use crate::identity::Principal;
 use crate::journal::Kind;
@@ -84,6 +85,8 @@ struct Exchange<'a> {
     /// Account of the held credentials, where it is known.
     account: Option<String>,
     signer: Signer,
+    /// Why a no of the policies does not bind; empty if it does.
+    observing: OnceLock<&'static str>,
     recorded: Option<ExchangeId>,
     passage: Arc<Passage>,
     /// For the body and what was read in it, both of which live as long as this.
@@ -106,6 +109,7 @@ impl<'a> Exchange<'a> {
             unread: Bytes::new(),
             account: None,
             signer: Signer::Nobody,
+            observing: OnceLock::new(),
             recorded: None,
             passage: Arc::new(Passage { life: connection.life.clone(), ..Passage::default() }),
             share: Share::default(),
@@ -317,19 +321,21 @@ impl<'a> Exchange<'a> {
             return Err(self.denial(operation, &[], &reason, Kind::Blocked));
         }
         let c = self.connection;
-        Ok(c.core.policy.load().decide(&Question {
+        let question = Question {
             principal: &self.principal,
             operation,
             session: SessionFacts { id: c.session.id.as_str(), name: &c.session.name },
             process: ProcessFacts { exe: &c.exe, pid: c.flow.pid, uid: c.flow.uid },
             credential: handout::facts(&self.signer, self.account.as_deref()),
             endpoint: &c.endpoint.host,
-        }))
+        };
+        let policies = c.core.policy.load();
+        Ok(self.judged(operation, policies.decide(&question), policies.try_out(&question)))
     }
 
     /// Makes the decision bind. `true`: it was a no, and observe mode let it through.
     async fn enforce(&self, operation: &Operation, decision: &Decision) -> Result<bool, Refusal> {
-        let observing = self.connection.core.config.load().policy.mode == Mode::Observe;
+        let observing = self.observing.get().is_some();
         match decision.effect {
             Effect::Allow => Ok(false),
             Effect::Deny | Effect::Hold if observing => Ok(true),
