@@ -2,7 +2,8 @@
 //!
 //! Owns the grouping and the widening. Resources are named one by one, until there are several of a kind that share a
 //! part of their path; then that part stands for them. Never wider than one bucket, never a whole account, never another
-//! principal or action. Pure.
+//! principal or action. A change whose resource cannot be told is held to the names, kinds and counts that it was seen
+//! with. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +12,9 @@ use serde_json::{Value, json};
 
 use super::entity;
 use super::expr::quoted;
-use crate::aws::Operation;
+use crate::aws::model::Kind;
 use crate::aws::operation::UNKNOWN;
+use crate::aws::{AccessLevel, Operation};
 use crate::identity::Principal;
 
 /// So many resources are named one by one.
@@ -42,6 +44,7 @@ enum Target {
 pub fn suggest<'a>(requests: impl IntoIterator<Item = (&'a Principal, &'a Operation)>) -> Suggestion {
     let mut seen: BTreeMap<(String, String), BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
     let mut left_out = Vec::new();
+    let mut limits: BTreeMap<(String, String), Limits> = BTreeMap::new();
     for (principal, operation) in requests {
         if operation.needs.iter().any(|n| n.action == UNKNOWN) {
             left_out.push(format!(
@@ -52,6 +55,9 @@ pub fn suggest<'a>(requests: impl IntoIterator<Item = (&'a Principal, &'a Operat
             continue;
         }
         let who = entity::principal(principal).uid().to_string();
+        if let Some(first) = operation.needs.first() {
+            limits.entry((who.clone(), first.action.clone())).or_default().add(operation);
+        }
         for need in &operation.needs {
             let service = need.action.split(':').next().unwrap_or_default().to_owned();
             let actions = seen.entry((who.clone(), service)).or_default();
@@ -68,13 +74,26 @@ pub fn suggest<'a>(requests: impl IntoIterator<Item = (&'a Principal, &'a Operat
     let mut count: BTreeMap<String, usize> = BTreeMap::new();
     for ((who, service), actions) in seen {
         let mut groups: BTreeMap<Vec<Target>, Vec<String>> = BTreeMap::new();
+        let mut limited = Vec::new();
         for (action, resources) in actions {
-            groups.entry(widen(&resources)).or_default().push(action);
+            let told = resources.iter().any(|r| r != "*");
+            match limits.get(&(who.clone(), action.clone())).and_then(Limits::condition).filter(|_| !told) {
+                Some(condition) => limited.push((action, condition)),
+                None => groups.entry(widen(&resources)).or_default().push(action),
+            }
+        }
+        let anything = [Target::Exactly("*".to_owned())];
+        for (action, condition) in limited {
+            let n = count.entry(service.clone()).or_default();
+            *n += 1;
+            let actions = [action];
+            cedar += &permit(&format!("suggested-{service}-{n}"), &who, &actions, &anything, Some(&condition));
+            statements.push(statement(&format!("{service}{n}"), &actions, &anything));
         }
         for (targets, actions) in groups {
             let n = count.entry(service.clone()).or_default();
             *n += 1;
-            cedar += &permit(&format!("suggested-{service}-{n}"), &who, &actions, &targets);
+            cedar += &permit(&format!("suggested-{service}-{n}"), &who, &actions, &targets, None);
             statements.push(statement(&format!("{service}{n}"), &actions, &targets));
         }
     }
@@ -82,14 +101,79 @@ pub fn suggest<'a>(requests: impl IntoIterator<Item = (&'a Principal, &'a Operat
     Suggestion { cedar, iam, left_out }
 }
 
-fn permit(id: &str, who: &str, actions: &[String], targets: &[Target]) -> String {
+/// What the calls of one action had in common.
+#[derive(Debug, Default)]
+struct Limits {
+    calls: usize,
+    /// Texts of a parameter, and in how many calls it was.
+    texts: BTreeMap<String, (usize, BTreeSet<String>)>,
+    /// The greatest value.
+    numbers: BTreeMap<String, (usize, i64)>,
+}
+
+/// How the names of parameters end that say what is made or changed.
+const NAMING: [&str; 6] = ["Name", "Type", "Class", "Family", "Id", "Arn"];
+/// … and how many or how much.
+const COUNTING: [&str; 5] = ["Count", "Size", "Capacity", "Iops", "Storage"];
+
+impl Limits {
+    fn add(&mut self, operation: &Operation) {
+        self.calls += 1;
+        let Some(input) = operation.input else { return };
+        if matches!(operation.access, AccessLevel::Read | AccessLevel::List) {
+            return;
+        }
+        for member in input.detail.input(input.op) {
+            let ends = |all: &[&str]| all.iter().any(|end| member.name.ends_with(end));
+            match (input.detail.kind(member.shape), operation.parameters.get(member.name)) {
+                (Kind::Text, Some(Value::String(text))) if ends(&NAMING) && !text.starts_with("masked:") => {
+                    let seen = self.texts.entry(member.name.to_owned()).or_default();
+                    seen.0 += 1;
+                    seen.1.insert(text.clone());
+                }
+                (Kind::Integer, Some(value)) if ends(&COUNTING) => {
+                    let number = value.as_i64().or_else(|| value.as_str()?.parse().ok());
+                    if let Some(n) = number {
+                        let seen = self.numbers.entry(member.name.to_owned()).or_insert((0, n));
+                        *seen = (seen.0 + 1, seen.1.max(n));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What held for every call.
+    fn condition(&self) -> Option<String> {
+        let texts = self.texts.iter().filter(|(_, (calls, all))| *calls == self.calls && all.len() <= FEW);
+        let texts = texts.map(|(name, (_, all))| {
+            let all: Vec<String> = all.iter().map(|text| quoted(text)).collect();
+            match all.as_slice() {
+                [one] => format!("context.parameters has {name} && context.parameters.{name} == {one}"),
+                all => {
+                    format!("context.parameters has {name} && [{}].contains(context.parameters.{name})", all.join(", "))
+                }
+            }
+        });
+        let numbers = self.numbers.iter().filter(|(_, (calls, _))| *calls == self.calls);
+        let numbers = numbers
+            .map(|(name, (_, most))| format!("context.parameters has {name} && context.parameters.{name} <= {most}"));
+        let all: Vec<String> = texts.chain(numbers).collect();
+        (!all.is_empty()).then(|| all.join(" &&\n    "))
+    }
+}
+
+fn permit(id: &str, who: &str, actions: &[String], targets: &[Target], limits: Option<&str>) -> String {
     let each: Vec<String> = actions.iter().map(|a| format!("AWS::Action::{}", quoted(a))).collect();
     let action = match each.as_slice() {
         [one] => format!("action == {one}"),
         all => format!("action in [{}]", all.join(", ")),
     };
     let (resource, condition) = match targets {
-        [Target::Exactly(one)] => (format!("resource == AWS::Resource::{}", quoted(one)), String::new()),
+        [Target::Exactly(one)] => {
+            let limits = limits.map(|l| format!("\nwhen {{\n    {l}\n}}")).unwrap_or_default();
+            (format!("resource == AWS::Resource::{}", quoted(one)), limits)
+        }
         all => ("resource".to_owned(), format!("\nwhen {{ {} }}", any_of(all))),
     };
     format!("@id(\"{id}\")\npermit (\n    principal == {who},\n    {action},\n    {resource}\n){condition};\n\n")
@@ -300,6 +384,41 @@ mod tests {
             of("sts:GetCallerIdentity"),
             &json!({"Sid": "sts1", "Effect": "Allow", "Action": ["sts:GetCallerIdentity"], "Resource": ["*"]})
         );
+    }
+
+    #[test]
+    fn a_change_of_what_cannot_be_told_is_held_to_what_it_was_seen_with() {
+        let run = |kind: &str, count: i64, more: Value| {
+            let mut case = case("ec2:RunInstances", "*");
+            case.parameters.insert("InstanceType".into(), kind.into());
+            case.parameters.insert("MaxCount".into(), count.into());
+            case.parameters.insert("ClientToken".into(), format!("{kind}{count}").into());
+            case.parameters.extend(more.as_object().cloned().unwrap());
+            case
+        };
+        let cases = [
+            run("t3.micro", 1, json!({"ImageId": "ami-1"})),
+            run("t3.small", 3, json!({"ImageId": "ami-1"})),
+            run("t3.small", 2, json!({"ImageId": "ami-1", "KeyName": "k"})),
+        ];
+        let (found, set) = suggested(&cases);
+        for case in cases.iter().chain(&[run("t3.micro", 3, json!({"ImageId": "ami-1"}))]) {
+            assert!(allows(&set, case), "{case:?}\n{}", found.cedar);
+        }
+        for case in [
+            run("m5.large", 1, json!({"ImageId": "ami-1"})),
+            run("t3.micro", 4, json!({"ImageId": "ami-1"})),
+            run("t3.micro", 1, json!({"ImageId": "ami-2"})),
+            run("t3.micro", 1, json!({})),
+        ] {
+            assert!(!allows(&set, &case), "{case:?}\n{}", found.cedar);
+        }
+        // Not in every call, or another each time.
+        assert!(!found.cedar.contains("KeyName") && !found.cedar.contains("ClientToken"), "{}", found.cedar);
+        // What reads stays as it is.
+        let mut look = case("ec2:DescribeImages", "*");
+        look.parameters.insert("MaxResults".into(), 5.into());
+        assert!(!suggested(&[look]).0.cedar.contains("when"));
     }
 
     #[test]

@@ -78,6 +78,9 @@ pub(super) async fn run(client: &Client, args: Args) -> anyhow::Result<ExitCode>
             println!("\n{}", found.cedar.trim_end());
         }
         Format::Iam => {
+            if found.cedar.contains("context.parameters") {
+                notes.push("the Cedar form also holds some actions to the parameters they were seen with".into());
+            }
             notes.iter().for_each(|note| eprintln!("tollgate: {}", table::plain(note)));
             println!("{:#}", found.iam);
         }

@@ -254,6 +254,32 @@ mod tests {
         when { context.parameters has MaxCount && context.parameters.MaxCount <= 2 };"#;
 
     #[test]
+    fn the_shipped_policies_are_without_findings_and_do_what_their_cases_say() {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");
+        let inner = std::fs::read_dir(&shipped).expect("it is there").map(|e| e.expect("an entry").path());
+        let mut dirs: Vec<PathBuf> = inner.filter(|p| p.is_dir() && !p.ends_with("tests")).collect();
+        assert!(dirs.len() >= 6, "{dirs:?}");
+        dirs.push(shipped);
+        for dir in dirs {
+            let set = super::super::good(&dir).unwrap_or_else(|e| panic!("{e:#}"));
+            let findings = super::super::findings(&set);
+            assert!(findings.is_empty(), "{}: {findings:#?}", dir.display());
+            let results = judge_all(&dir, &dir.join("tests")).unwrap_or_else(|e| panic!("{e:#}"));
+            let wrong: Vec<_> = results.iter().filter(|r| r.problem.is_some()).collect();
+            assert!(wrong.is_empty() && results.len() > 5, "{}: {wrong:#?}", dir.display());
+            // Every policy decides a case, so that none of them is there for nothing.
+            let told: String = std::fs::read_dir(dir.join("tests"))
+                .expect("cases")
+                .map(|e| std::fs::read_to_string(e.expect("an entry").path()).expect("text"))
+                .collect();
+            let examples = ["web-identity", "s3-readers", "operators-look", "no-instances"];
+            for policy in set.summaries().filter(|p| !examples.contains(&p.id)) {
+                assert!(told.contains(&format!("\"{}\"", policy.id)), "{}: no case for `{}`", dir.display(), policy.id);
+            }
+        }
+    }
+
+    #[test]
     fn a_whole_request_is_understood_as_on_the_data_path() {
         // Action=RunInstances&Version=2016-11-15&MaxCount=2, and with 3.
         let case = |body: &str, expect: &str| {
