@@ -101,7 +101,7 @@ fn walk(connection: &Connection, laid_out: i64) -> rusqlite::Result<Result<(i64,
 }
 
 /// What a table may hold only with a link of a kind: in words, the ids, the kind.
-const ROWS: [(&str, &str, &str); 5] = [
+const ROWS: [(&str, &str, &str); 6] = [
     ("exchange", "SELECT id FROM exchange", "intent"),
     (
         "the outcome of exchange",
@@ -112,6 +112,7 @@ const ROWS: [(&str, &str, &str); 5] = [
     ("session", "SELECT id FROM session", "session"),
     ("the end of session", "SELECT id FROM session WHERE state <> 'open' OR ended IS NOT NULL", "end"),
     ("event", "SELECT id FROM event", "event"),
+    ("principal", "SELECT id FROM principal", "principal"),
 ];
 
 /// How a table row differs from the link that says what was written to it. `young`: it may not be there yet.
@@ -122,7 +123,7 @@ fn contradiction(connection: &Connection, kind: &str, body: &str, young: bool) -
         "intent" => (
             "exchange",
             "SELECT session, issuer, subject, started, pid, exe, host, method, target, action, operation, resources,
-             region, account, parameters, decision, policies, reason, observed FROM exchange WHERE id = ?1",
+             region, account, parameters, decision, policies, reason, observed, facts FROM exchange WHERE id = ?1",
             &[
                 "session",
                 "issuer",
@@ -143,6 +144,7 @@ fn contradiction(connection: &Connection, kind: &str, body: &str, young: bool) -
                 "policies",
                 "reason",
                 "observed",
+                "facts",
             ],
         ),
         "outcome" => (
@@ -155,6 +157,11 @@ fn contradiction(connection: &Connection, kind: &str, body: &str, young: bool) -
             "session",
             "SELECT name, issuer, subject, uid, cgroup, command, started FROM session WHERE id = ?1",
             &["name", "issuer", "subject", "uid", "cgroup", "command", "started"],
+        ),
+        "principal" => (
+            "principal",
+            "SELECT session, at, issuer, subject, groups, claims FROM principal WHERE id = ?1",
+            &["session", "at", "issuer", "subject", "groups", "claims"],
         ),
         "end" => ("session", "SELECT state, ended FROM session WHERE id = ?1", &["state", "at"]),
         "event" => ("event", "SELECT at, kind, fields, session FROM event WHERE id = ?1", &["at", "kind", "fields"]),

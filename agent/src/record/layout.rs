@@ -62,6 +62,7 @@ impl Owed {
     pub(super) fn intent(&mut self, id: ExchangeId, intent: Box<Intent>) {
         self.begin();
         self.bytes += intent.parameters.len() + intent.target.len() + intent.reason.len();
+        self.bytes += intent.facts.as_ref().map_or(0, String::len);
         self.bytes += intent.resources.iter().map(String::len).sum::<usize>();
         self.exchanges.push((id, intent, None));
     }
@@ -133,9 +134,9 @@ impl<'c> Layout<'c> {
             exchange: connection.prepare(
                 "INSERT OR REPLACE INTO exchange (id, session, issuer, subject, started, pid, exe, host, method, target,
                  action, operation, resources, region, account, parameters, decision, policies, reason, observed,
-                 status, request_id, bytes_sent, bytes_received, ended, error)
+                 status, request_id, bytes_sent, bytes_received, ended, error, facts)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-                 ?21, ?22, ?23, ?24, ?25, ?26)",
+                 ?21, ?22, ?23, ?24, ?25, ?26, ?27)",
             )?,
             outcome: connection.prepare(
                 "UPDATE exchange SET status = ?2, request_id = ?3, bytes_sent = ?4, bytes_received = ?5, ended = ?6, error = ?7
@@ -255,6 +256,7 @@ impl<'c> Layout<'c> {
             o.map(|o| o.bytes_received),
             o.map(|o| o.ended),
             o.map(|o| &o.error),
+            i.facts,
         ])?;
         Ok(())
     }
@@ -297,7 +299,7 @@ pub(super) fn replay(connection: &Connection, durability: Durability, log: &[u8]
                 let session = fields.as_ref().and_then(|f| f["TOLLGATE_SESSION"].as_str());
                 layout.event(&line, session)
             }),
-            // The tables of sessions are written with their links.
+            // The tables of sessions and principals are written with their links.
             _ => None,
         }
         .transpose()?;

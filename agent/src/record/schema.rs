@@ -73,6 +73,19 @@ const STEPS: &[&str] = &[
     CREATE TABLE laid_out (seq INTEGER NOT NULL);
     INSERT INTO laid_out SELECT coalesce(max(seq), 0) FROM link;
 ",
+    "
+    CREATE TABLE principal (
+        id TEXT PRIMARY KEY,
+        session TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        issuer TEXT,
+        subject TEXT NOT NULL,
+        groups TEXT NOT NULL,
+        claims TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX principal_session ON principal (session, at);
+    ALTER TABLE exchange ADD COLUMN facts TEXT;
+",
 ];
 
 /// Opens for writing: makes what is missing, refuses what is newer.

@@ -14,10 +14,10 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::layout::{self, Layout, Owed, OwedLink};
-use super::line::{EndLine, EventLine, IntentLine, OutcomeLine, SessionLine};
+use super::line::{EndLine, EventLine, IntentLine, OutcomeLine, PrincipalLine, SessionLine};
 use super::queue::{Queue, Refused};
 use super::redo::{self, Redo};
-use super::{ExchangeId, Intent, Outcome, RecordError, SessionRow, chain, schema};
+use super::{ExchangeId, Intent, Outcome, PrincipalRow, RecordError, SessionRow, chain, schema};
 use crate::config::Durability;
 use crate::journal::Event;
 use crate::session::SessionId;
@@ -30,6 +30,7 @@ enum Write {
     Outcome(ExchangeId, Outcome),
     OpenSession(Box<SessionRow>, Answer),
     EndSession(SessionId, &'static str, SystemTime, Answer),
+    Principal(Box<PrincipalRow>),
     Event(SystemTime, Box<Event>),
     Flush(Answer),
 }
@@ -37,7 +38,7 @@ enum Write {
 impl Write {
     /// Whether it goes to a table at once.
     fn is_of_a_session(&self) -> bool {
-        matches!(self, Self::OpenSession(..) | Self::EndSession(..))
+        matches!(self, Self::OpenSession(..) | Self::EndSession(..) | Self::Principal(_))
     }
 }
 
@@ -131,6 +132,11 @@ impl Store {
         self.ask(|answer| Write::EndSession(id, state, at, answer)).await
     }
 
+    /// Writes who a session acts for. Does not wait; what is decided afterwards comes after it.
+    pub fn principal(&self, row: PrincipalRow) {
+        self.put(Write::Principal(Box::new(row)));
+    }
+
     /// Writes an event. Does not wait.
     pub fn event(&self, at: SystemTime, event: Event) {
         self.put(Write::Event(at, Box::new(event)));
@@ -193,6 +199,7 @@ struct Statements<'c> {
     commit: Statement<'c>,
     session: Statement<'c>,
     end: Statement<'c>,
+    principal: Statement<'c>,
 }
 
 impl<'c> Statements<'c> {
@@ -204,6 +211,9 @@ impl<'c> Statements<'c> {
                 "INSERT INTO session (id, name, issuer, subject, uid, cgroup, command, started, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'open')",
             )?,
             end: connection.prepare("UPDATE session SET state = ?2, ended = ?3 WHERE id = ?1")?,
+            principal: connection.prepare(
+                "INSERT INTO principal (id, session, at, issuer, subject, groups, claims) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?,
         })
     }
 }
@@ -279,6 +289,7 @@ impl<'c> Writer<'c> {
                 self.owed.event(self.settled, at, event);
             }
             Write::Flush(_) => flushes.push(write),
+            Write::Principal(_) => {}
             Write::OpenSession(..) | Write::EndSession(..) => answer(write, Ok(())),
         }
     }
@@ -359,6 +370,7 @@ impl<'c> Writer<'c> {
                 self.statements.end.execute(params![id.as_str(), state, micros(*at)])?;
                 self.link("end", &EndLine::new(id, state, micros(*at)))
             }
+            Write::Principal(row) => self.principal(row),
             Write::Event(at, event) => {
                 self.event += 1;
                 self.link("event", &EventLine::new(self.event, micros(*at), event))
@@ -380,6 +392,14 @@ impl<'c> Writer<'c> {
             micros(s.started)
         ])?;
         self.link("session", &SessionLine::new(s, &command))
+    }
+
+    fn principal(&mut self, p: &PrincipalRow) -> rusqlite::Result<()> {
+        // The number of the link to come: nothing else has it.
+        let id = format!("{}-{}", p.session, self.head.0 + 1);
+        let (session, at) = (p.session.as_str(), micros(p.at));
+        self.statements.principal.execute(params![id, session, at, p.issuer, p.subject, p.groups, p.claims])?;
+        self.link("principal", &PrincipalLine::new(&id, p))
     }
 
     fn link(&mut self, kind: &'static str, body: &impl Serialize) -> rusqlite::Result<()> {
@@ -408,7 +428,7 @@ fn answer(write: Write, result: Result<(), RecordError>) {
         Write::Intent(_, _, a) | Write::OpenSession(_, a) | Write::EndSession(_, _, _, a) | Write::Flush(a) => {
             drop(a.send(result))
         }
-        Write::Outcome(..) | Write::Event(..) => {
+        Write::Outcome(..) | Write::Event(..) | Write::Principal(..) => {
             if let Err(e) = result {
                 tracing::error!("{e}");
             }
