@@ -5,6 +5,7 @@
 
 mod approvals;
 mod client;
+mod judged;
 pub mod notify;
 mod revoke;
 mod routes;
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 
 pub use approvals::Say;
 pub use client::{Client, ClientError};
+pub use judged::Recorded;
 pub use revoke::Revoke;
 pub use run::{Leaders, RunAnswer, RunRequest};
 

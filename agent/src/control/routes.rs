@@ -6,7 +6,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
 
-use super::{Body, Peer, approvals, error, json as answer_json, revoke, run};
+use super::{Body, Peer, approvals, error, json as answer_json, judged, revoke, run};
 use crate::daemon::Core;
 use crate::record::{EventFilter, Reader, RecordError};
 use crate::session::SessionId;
@@ -32,6 +32,8 @@ pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incomi
             read(core, move |r| r.sessions(state.as_deref(), 200)).await
         }
         (&Method::GET, ["v1", "sessions", id]) => session(core, id).await,
+        (&Method::GET, ["v1", "sessions", id, "cases"]) => judged::cases(core, id).await,
+        (&Method::GET, ["v1", "exchanges", id, "explanation"]) => judged::explanation(core, id).await,
         (&Method::POST, ["v1", "sessions", "revoke"]) => revoke::revoke(core, peer, request).await,
         (&Method::POST, ["v1", "sessions", id, "signal", number]) => run::signal(core, peer, id, number),
         (&Method::GET, ["v1", "events"]) => match filter(&query) {
@@ -76,6 +78,7 @@ fn status(core: &Core) -> Response<Body> {
             "pid": std::process::id(),
             "sessions": core.sessions.all().len(),
             "policies": core.policy.load().len(),
+            "on_trial": core.policy.load().on_trial(),
             "mode": format!("{:?}", core.config.load().policy.mode).to_lowercase(),
             "follows_processes": core.capture.follows_processes(),
             "redirected": counters.as_ref().map(|c| c.redirected),
@@ -85,13 +88,17 @@ fn status(core: &Core) -> Response<Body> {
     )
 }
 
+pub(super) fn no_session_id(id: &str) -> Response<Body> {
+    error(
+        StatusCode::BAD_REQUEST,
+        &format!("`{id}` is not a session id"),
+        "they look like s-0123456789abcdef; see `tollgate sessions list`",
+    )
+}
+
 async fn session(core: &Arc<Core>, id: &str) -> Response<Body> {
     if SessionId::parse(id).is_none() {
-        return error(
-            StatusCode::BAD_REQUEST,
-            &format!("`{id}` is not a session id"),
-            "they look like s-0123456789abcdef; see `tollgate sessions list`",
-        );
+        return no_session_id(id);
     }
     let id = id.to_owned();
     read(core, move |r| {

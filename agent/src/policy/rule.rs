@@ -25,9 +25,23 @@ pub(super) use crate::aws::operation::UNKNOWN;
 /// Type of actions.
 const ACTION: &str = "AWS::Action";
 
-const ANNOTATIONS: [&str; 12] = {
+const ANNOTATIONS: [&str; 13] = {
     let [people, groups, deadline, window, why, emergency] = terms::NAMES;
-    ["id", "reason", "approval", "mask", "record", "description", people, groups, deadline, window, why, emergency]
+    [
+        "id",
+        "reason",
+        "approval",
+        "mask",
+        "record",
+        "description",
+        "observe",
+        people,
+        groups,
+        deadline,
+        window,
+        why,
+        emergency,
+    ]
 };
 
 /// A policy that has passed all checks.
@@ -46,6 +60,8 @@ pub(super) struct Rule {
     pub terms: Option<Terms>,
     pub mask: Option<String>,
     pub record_full: bool,
+    /// `@observe`, or of the trial directory: judged and told, and does not bind.
+    pub observed: bool,
 }
 
 /// Which actions a policy is about.
@@ -59,6 +75,13 @@ pub(super) enum ActionScope {
 impl Rule {
     pub fn forbids(&self) -> bool {
         self.policy.effect() == Effect::Forbid
+    }
+
+    /// Whether it has to be asked about an action that belongs to the group `level`.
+    pub fn applies(&self, action: &str, level: &str) -> bool {
+        // An operation that was not recognised may be anything: only a policy that names this very case permits it.
+        let unrecognised = action.split(':').any(|part| part == "unknown");
+        self.scope.covers(action, level) && (self.forbids() || !unrecognised || self.scope.names(action))
     }
 }
 
@@ -221,6 +244,7 @@ impl Check<'_> {
             terms: Terms::of(self.policy),
             mask: text("mask"),
             record_full: text("record").as_deref() == Some("full"),
+            observed: text("observe").is_some(),
         })
     }
 
@@ -270,6 +294,11 @@ impl Check<'_> {
                         "use one of them",
                     );
                 }
+                "observe" if !value.is_empty() => self.wrong(
+                    &at,
+                    format!("`@observe(\"{value}\")` says more than it can mean"),
+                    "write `@observe` alone, or take it away so that the policy binds",
+                ),
                 "reason" if value.trim().is_empty() || value.chars().any(char::is_control) => self.wrong(
                     &at,
                     "`@reason` is empty or has control characters".into(),
