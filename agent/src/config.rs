@@ -179,11 +179,20 @@ impl Default for Egress {
 }
 
 /// `[identity]`: whose tokens count.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Identity {
     #[serde(rename = "issuer")]
     pub issuers: Vec<Issuer>,
+    /// Seconds after which a session is ended whose token has expired and was not renewed; it is denied everything meanwhile.
+    #[serde(deserialize_with = "seconds")]
+    pub grace: Duration,
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Self { issuers: Vec::new(), grace: Duration::from_secs(300) }
+    }
 }
 
 /// `[[identity.issuer]]`: one OIDC provider.

@@ -169,7 +169,9 @@ fn recorded(j: Judged) -> Recorded {
         process: Some(Process { exe: j.exe, pid: j.pid, uid }),
         credential: Some(Credential { kind, account: j.account.unwrap_or_default(), arn: text(1), operation: text(2) }),
     };
-    let unasked = j.decision == "refuse" || (j.policies.is_empty() && gateway::is_before_policy(&j.reason));
+    // One that waited came again, or was given up.
+    let unasked = matches!(j.decision.as_str(), "refuse" | "wait")
+        || (j.policies.is_empty() && gateway::is_before_policy(&j.reason));
     Recorded { case, decision: j.decision, policies: j.policies, reason: j.reason, observed: j.observed, unasked }
 }
 

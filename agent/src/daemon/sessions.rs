@@ -104,6 +104,7 @@ impl Core {
         }
         if let Some(source) = ask.token {
             self.follow_token(&session, source);
+            tokio::spawn(end_when_expired(self.clone(), session.clone()));
         }
         tokio::spawn(keep_placeholder_fresh(self.clone(), session.clone()));
         Ok(session)
@@ -112,13 +113,14 @@ impl Core {
     /// Ends a session: its connections are cut, its placeholders die, its processes with them, and last its tag goes.
     /// `false` if it was not open.
     pub async fn end_session(&self, id: &SessionId) -> bool {
-        self.close_session(id, State::Ended, Processes::Kill, None).await
+        self.close_session(id, State::Ended, Processes::Kill, None, State::Ended.as_str()).await
     }
 
     /// Revokes a session, in somebody's name. Placeholders and connections are dead at once, and what it asked of people
     /// with them; then its processes.
     pub async fn revoke_session(&self, id: &SessionId, processes: Processes, who: &str, why: &str) -> bool {
-        self.close_session(id, State::Revoked, processes, Some((who, why))).await
+        let why = if why.is_empty() { why.to_owned() } else { format!(": {why}") };
+        self.close_session(id, State::Revoked, processes, Some(who), &format!("revoked by {who}{why}")).await
     }
 
     async fn close_session(
@@ -126,7 +128,8 @@ impl Core {
         id: &SessionId,
         to: State,
         processes: Processes,
-        revoked: Option<(&str, &str)>,
+        revoked_by: Option<&str>,
+        reason: &str,
     ) -> bool {
         if processes == Processes::Freeze {
             // Before it is over: whoever follows it must not take it down.
@@ -137,17 +140,13 @@ impl Core {
         self.brokers.load().forget(id);
         let stopped = self.stop_processes(&session, processes);
         let recorded = async {
-            self.approvals.session_over(id, revoked.map(|(who, _)| who)).await;
+            self.approvals.session_over(id, revoked_by).await;
             if let Err(e) = self.store.end_session(id.clone(), to.as_str(), SystemTime::now()).await {
                 tracing::error!("the end of session {id} could not be recorded: {e}");
             }
         };
         let (left, ()) = tokio::join!(stopped, recorded);
-        let reason = match revoked {
-            Some((who, "")) => format!("revoked by {who}; {left}"),
-            Some((who, why)) => format!("revoked by {who}: {why}; {left}"),
-            None => to.as_str().to_owned(),
-        };
+        let reason = if reason == to.as_str() { reason.to_owned() } else { format!("{reason}; {left}") };
         self.tell_session(&session, Kind::SessionEnded, Some(reason));
         true
     }
@@ -306,6 +305,22 @@ impl Core {
             ..Event::default()
         });
     }
+}
+
+/// Ends a session whose token has expired and was not renewed for a while: its requests are denied from the first moment.
+async fn end_when_expired(core: Arc<Core>, session: Arc<Session>) {
+    loop {
+        let grace = core.config.load().identity.grace;
+        let Some(end) = session.principal().expires.and_then(|expires| expires.checked_add(grace)) else { return };
+        let Ok(left) = end.duration_since(SystemTime::now()) else { break };
+        tokio::select! {
+            _ = session.closed() => return,
+            // Clocks are set; and a renewal moves the end.
+            () = tokio::time::sleep(left.clamp(Duration::from_millis(100), Duration::from_secs(60))) => {}
+        }
+    }
+    let reason = "its identity token has expired and was not renewed";
+    core.close_session(&session.id, State::Ended, Processes::HangUp, None, reason).await;
 }
 
 async fn keep_placeholder_fresh(core: Arc<Core>, session: Arc<Session>) {

@@ -123,6 +123,7 @@ impl Issuer {
 
     pub fn config(&self) -> config::Identity {
         config::Identity {
+            grace: std::time::Duration::from_secs(60),
             issuers: vec![config::Issuer {
                 url: url::Url::parse(&self.url).unwrap(),
                 audience: vec!["tollgate".into()],

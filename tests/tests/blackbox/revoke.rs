@@ -249,3 +249,35 @@ who()
     assert_eq!(lines[0][2], lines[1][2], "it was another connection");
     assert!(lines[1][1].as_str().expect("text").contains("Closed."), "{text}");
 }
+
+#[test]
+fn a_token_that_expires_and_is_not_renewed_ends_its_session() {
+    let issuer =
+        "[identity]\ngrace = 1\n\n[[identity.issuer]]\nurl = \"http://127.0.0.1:9412\"\naudience = [\"tollgate\"]\n";
+    let host = Host::start(Settings { extra: issuer.into(), ..Settings::default() });
+    let provider = host.provider(9412);
+    // Thirty seconds are forgiven.
+    let token = |seconds: f64| {
+        let claims = serde_json::json!({ "sub": "alice", "aud": "tollgate", "exp": (now() + seconds).ceil() });
+        provider.sign(serde_json::json!({}), claims, "current")
+    };
+    let start = |name: &str| {
+        let file = host.file("token", token(-27.0).as_bytes());
+        let agent = host.agent(name).flags(&["--identity-token-file", file.to_str().expect("UTF-8")]);
+        let running = agent.start(&["sleep", "300"]);
+        wait_for("the session", || host.session_id(agent.name()));
+        (agent, running, file)
+    };
+    let (renewed, mut goes_on, file) = start("renewed");
+    let (expired, ends, _) = start("expired");
+    // As a file is renewed: put in its place.
+    std::fs::write(file.with_extension("new"), token(600.0)).expect("a file");
+    std::os::unix::fs::chown(file.with_extension("new"), Some(65534), None).expect("chown");
+    std::fs::rename(file.with_extension("new"), &file).expect("renamed");
+    ends.wait(BUDGET).failed();
+    let timeline = expired.timeline();
+    assert_eq!(timeline.state(), "ended");
+    timeline.event("session-ended", "its identity token has expired and was not renewed");
+    assert!(goes_on.is_running());
+    assert_eq!(renewed.timeline().state(), "open");
+}
