@@ -261,23 +261,28 @@ fn a_token_that_expires_and_is_not_renewed_ends_its_session() {
         let claims = serde_json::json!({ "sub": "alice", "aud": "tollgate", "exp": (now() + seconds).ceil() });
         provider.sign(serde_json::json!({}), claims, "current")
     };
-    let start = |name: &str| {
-        let file = host.file("token", token(-27.0).as_bytes());
+    let start = |name: &str, seconds: f64| {
+        let file = host.file("token", token(seconds).as_bytes());
         let agent = host.agent(name).flags(&["--identity-token-file", file.to_str().expect("UTF-8")]);
         let running = agent.start(&["sleep", "300"]);
         wait_for("the session", || host.session_id(agent.name()));
         (agent, running, file)
     };
-    let (renewed, mut goes_on, file) = start("renewed");
-    let (expired, ends, _) = start("expired");
+    let began = now();
+    let (renewed, mut goes_on, file) = start("renewed", -15.0);
     // As a file is renewed: put in its place.
     std::fs::write(file.with_extension("new"), token(600.0)).expect("a file");
     std::os::unix::fs::chown(file.with_extension("new"), Some(65534), None).expect("chown");
     std::fs::rename(file.with_extension("new"), &file).expect("renamed");
+    let taken = || renewed.timeline().events.iter().any(|e| e.kind == "identity" && e.reason() == "token renewed");
+    wait_for("the renewal", || taken().then_some(()));
+    let (expired, ends, _) = start("expired", -27.0);
     ends.wait(BUDGET).failed();
     let timeline = expired.timeline();
     assert_eq!(timeline.state(), "ended");
     timeline.event("session-ended", "its identity token has expired and was not renewed");
+    // The first one's first token is over by then, and so is the grace.
+    wait_for("that moment", || (now() > began + 18.0).then_some(()));
     assert!(goes_on.is_running());
     assert_eq!(renewed.timeline().state(), "open");
 }
