@@ -1,7 +1,7 @@
 //! The durable, chained account of every session.
 //!
-//! Owns the database. One thread writes: it takes what has queued up, commits its links once, and answers all who wait; the
-//! tables follow the links. Readers have connections of their own. Never loses a decided exchange: [`Store::intent`] returns when it is durable, and what
+//! Owns the database and its redo log. One thread writes: it takes what has queued up, commits its links to the log at once,
+//! and answers all who wait; the database follows. Readers have connections of their own. Never loses a decided exchange: [`Store::intent`] returns when it is durable, and what
 //! cannot be written is an error that stops the exchange.
 
 mod chain;
@@ -9,6 +9,7 @@ mod layout;
 mod line;
 mod queue;
 mod read;
+mod redo;
 mod schema;
 mod writer;
 

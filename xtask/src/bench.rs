@@ -3,9 +3,9 @@
 //! Owns the order of a run: build, own namespaces, start everybody, measure in turns, write `docs/benchmarks.*`.
 //! Never sends a packet off the machine: all of it happens in a network namespace with nothing but loopback.
 
+mod alone;
 mod client;
 mod contender;
-mod judge;
 mod measure;
 mod process;
 mod profile;
@@ -44,7 +44,7 @@ struct Places {
     /// Emptied at the start of each run.
     work: PathBuf,
     load: PathBuf,
-    judge: PathBuf,
+    alone: PathBuf,
     tollgate: PathBuf,
     nginx: PathBuf,
     mitmdump: PathBuf,
@@ -56,7 +56,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let places = Places {
         work: target.join("bench"),
         load: target.join("release/tollgate-load"),
-        judge: target.join("release/examples/judge"),
+        alone: target.join("release/examples/alone"),
         tollgate: target.join("release/tollgate"),
         nginx: tools::nginx(&root),
         mitmdump: tools::mitmdump(&root),
@@ -89,7 +89,7 @@ fn prepare(args: &Args, places: &Places) -> anyhow::Result<()> {
         build("tollgate-tests", "--bin", "tollgate-load")?;
         if args.only.contains(&Kind::Tollgate) {
             build("tollgate", "--bin", "tollgate")?;
-            build("tollgate", "--example", "judge")?;
+            build("tollgate", "--example", "alone")?;
         }
     }
     if args.only.contains(&Kind::Nginx) {
@@ -122,7 +122,7 @@ fn measure(args: &Args, places: &Places) -> anyhow::Result<()> {
     let upstream = Upstream::start(places)?;
     let mut results = measure::Results::default();
     if args.only.contains(&Kind::Tollgate) {
-        results.judging = Some(judge::measure(places)?);
+        results.stages = Some(alone::measure(places)?);
         measure::connects(places, &upstream, &plan, &mut results.connect)?;
     }
     say(&format!("starting {}", args.only.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));

@@ -3,8 +3,8 @@
 //! Each write leaves a link: what was written, as one line of JSON, and the SHA-256 over the link before it and that
 //! line. The tables beside it are what the links say, laid out for reading; [`verify`] checks both.
 
-use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension as _};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -33,6 +33,14 @@ pub(super) fn head(connection: &Connection) -> rusqlite::Result<(i64, [u8; 32])>
         Some(row) => Ok((row.get(0)?, row.get(1)?)),
         None => Ok((0, START)),
     }
+}
+
+/// The hash of a link that the database has; of number 0, what the chain starts from.
+pub(super) fn hash_of(connection: &Connection, seq: i64) -> rusqlite::Result<Option<[u8; 32]>> {
+    if seq == 0 {
+        return Ok(Some(START));
+    }
+    connection.query_row("SELECT hash FROM link WHERE seq = ?1", [seq], |row| row.get(0)).optional()
 }
 
 /// The first link that is not as it was written.

@@ -94,7 +94,7 @@ pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, Re
     private(path).map_err(|e| failed(e.to_string()))?;
     let connection = Connection::open(path).map_err(|e| failed(e.to_string()))?;
     connection
-        .execute_batch(&format!("PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; {}; PRAGMA busy_timeout = 5000; PRAGMA wal_autocheckpoint = 2000; PRAGMA cache_size = -256;", synced(durability)))
+        .execute_batch(&format!("PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; {}; PRAGMA busy_timeout = 5000; PRAGMA wal_autocheckpoint = 2000; PRAGMA cache_size = -1024;", synced(durability)))
         .map_err(|e| failed(e.to_string()))?;
     let taken: i64 =
         connection.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(|e| failed(e.to_string()))?;

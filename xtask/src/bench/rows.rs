@@ -4,9 +4,9 @@
 
 use serde::Serialize;
 
+use super::alone::Stages;
 use super::client::Connect;
 use super::contender::Kind;
-use super::judge::Judging;
 use super::measure::{BulkRun, Plan, Results, SmallRun, Transfer};
 
 /// One figure.
@@ -72,7 +72,7 @@ pub fn of(results: &Results, plan: &Plan) -> Vec<Row> {
     bulk(results, &size, &mut rows);
     connect(results, &mut rows);
     memory(results, &size, &mut rows);
-    rows.extend(results.judging.iter().flat_map(Judging::rows));
+    rows.extend(results.stages.iter().flat_map(Stages::rows));
     rows
 }
 
