@@ -308,6 +308,13 @@ impl PolicySet {
         self.trial.as_ref().map(|engine| engine.decide(question))
     }
 
+    /// What is recorded where decisions bind: a no of policies on trial in the place of the yes that it is let through with.
+    pub fn as_recorded(&self, question: &Question<'_>) -> Decision {
+        let decision = self.decide(question);
+        let no = |trial: &Decision| decision.effect == Effect::Allow && trial.effect != Effect::Allow;
+        self.try_out(question).filter(no).unwrap_or(decision)
+    }
+
     /// How many policies are on trial.
     pub fn on_trial(&self) -> usize {
         self.all().rules.iter().filter(|r| r.observed).count()

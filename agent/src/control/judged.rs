@@ -35,7 +35,7 @@ pub(super) async fn cases(core: &Arc<Core>, id: &str) -> Response<Body> {
         return super::routes::no_session_id(id);
     }
     let session = id.to_owned();
-    let ask = move |r: &Reader| Ok(r.session(&session)?.map(|_| r.judged(&session)).transpose()?);
+    let ask = move |r: &Reader| r.session(&session)?.map(|_| r.judged(&session)).transpose();
     match read(core, ask).await {
         Ok(Some(found)) => {
             let all: Vec<Recorded> = found.into_iter().map(recorded).collect();
@@ -108,7 +108,10 @@ fn recorded(j: Judged) -> Recorded {
         .map(|all| all.into_iter().map(|(action, resources)| CaseNeed { action, resources }).collect())
         .unwrap_or_default();
     if needs.is_empty() {
-        let of = |action: &&str| CaseNeed { action: (*action).to_owned(), resources: j.resources.clone() };
+        // The last of those that are cut says how many more there were.
+        let kept = if facts["cut"] == true { j.resources.len().saturating_sub(1) } else { j.resources.len() };
+        let resources = &j.resources[..kept];
+        let of = |action: &&str| CaseNeed { action: (*action).to_owned(), resources: resources.to_vec() };
         needs = actions.iter().map(of).collect();
         if facts["cut"] == true {
             incomplete.push("it has more resources than are recorded".into());

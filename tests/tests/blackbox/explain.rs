@@ -228,6 +228,12 @@ fn policies_on_trial_are_told_and_do_not_bind() {
     assert_eq!(timeline.event("observed", "NOT ENFORCED (on trial): Not for long.").field("PRIORITY"), "4");
     let shown = host.tollgate(&["sessions", "show", timeline.id()]).ok();
     assert!(shown.contains("OBSERVED") && shown.contains("NOT ENFORCED (on trial)"), "{shown}");
+    let dir = host.dir().join("policies");
+    let same = host.tollgate(&["policy", "test", text(&dir), "--from-session", timeline.id()]).ok();
+    assert!(same.contains("1 calls, 0 would be decided otherwise"), "{same}");
+    let told = host.tollgate(&["policy", "explain", "1"]).ok();
+    assert!(told.contains("decided   deny (only observed: it was let through), by next"), "{told}");
+    assert!(told.contains("binding   allow, by all") && told.contains("on trial: it does not count"), "{told}");
     // A permit on trial permits nothing.
     let other = host.agent("trial-permit");
     assert!(other.run(&["aws", "ec2", "describe-vpcs"]).failed().contains("no policy permits"));

@@ -62,7 +62,9 @@ fn told(recorded: &Recorded, explanation: Option<&Explanation>) -> String {
     let Some(found) = explanation else {
         return text + "\nIt was refused before the policies were asked; no policy would let it through.\n";
     };
-    if found.decision != recorded.decision {
+    if recorded.observed {
+        text += &format!("  binding   {}, by {}\n", found.decision, named(&found.policies));
+    } else if found.decision != recorded.decision {
         text += &format!(
             "  by now    {}, by {}: the policies have changed since, or a person has answered\n",
             found.decision,

@@ -215,10 +215,9 @@ fn contradiction(atoms: &[Atom]) -> Option<(Option<Expr>, String)> {
     for (name, asked) in &by_name {
         let place = || asked.iter().rev().find_map(|a| a.2.clone());
         if name.ends_with(".account") {
-            let wrong = asked.iter().find_map(|a| match &a.1 {
-                Wish::OneOf(all) if a.2.is_some() && !all.iter().any(may_be_account) => Some(a),
-                _ => None,
-            });
+            let is_wrong =
+                |a: &&&Atom| matches!(&a.1, Wish::OneOf(all) if a.2.is_some() && !all.iter().any(may_be_account));
+            let wrong = asked.iter().find(is_wrong);
             if let Some((_, wish, expr)) = wrong {
                 return Some((expr.clone(), format!("`{name}` is never {}; an account has 12 digits", said(wish))));
             }
