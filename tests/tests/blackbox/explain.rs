@@ -139,7 +139,15 @@ fn an_exchange_is_explained_by_the_clause_that_failed_and_what_would_do() {
     let dir = directory(&format!("{POLICIES}\n{permit}"));
     let told = policy(&["explain", &copy, "--policies", text(&dir)]).ok();
     assert!(told.contains("by now    allow"), "{told}");
-    for (bad, expected) in [("999999", "there is no exchange 999999"), ("0", "there is no exchange 0")] {
+    // By the request id, which is in the agent's own error message.
+    let denied = recorded().exchanges.iter().find(|e| e.operation == "s3:CopyObject").expect("the copy");
+    let told = policy(&["explain", denied.request_id.as_deref().expect("an id")]).ok();
+    assert!(told.starts_with(&format!("exchange {copy}: ")), "{told}");
+    for (bad, expected) in [
+        ("999999", "there is no exchange 999999"),
+        ("no-such-request", "there is no exchange"),
+        ("a/b", "neither a request id"),
+    ] {
         assert!(policy(&["explain", bad]).failed().contains(expected));
     }
 }
