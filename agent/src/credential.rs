@@ -16,7 +16,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-
 pub use broker::{Brokers, Client};
 pub use placeholder::{NotIssued, Placeholders};
 pub use role::{Asking, Sts};

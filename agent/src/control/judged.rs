@@ -35,7 +35,7 @@ pub(super) async fn cases(core: &Arc<Core>, id: &str) -> Response<Body> {
         return super::routes::no_session_id(id);
     }
     let session = id.to_owned();
-    let ask = move |r: &Reader| Ok(r.session(&session)?.map(|_| r.judged(&session)).transpose()?);
+    let ask = move |r: &Reader| r.session(&session)?.map(|_| r.judged(&session)).transpose();
     match read(core, ask).await {
         Ok(Some(found)) => {
             let all: Vec<Recorded> = found.into_iter().map(recorded).collect();
