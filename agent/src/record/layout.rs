@@ -69,8 +69,8 @@ impl Owed {
 
     pub(super) fn outcome(&mut self, id: ExchangeId, outcome: Outcome) {
         self.begin();
-        // The oldest are the likeliest to have ended.
-        match self.exchanges.iter_mut().find(|(i, _, known)| *i == id && known.is_none()) {
+        // The oldest have theirs already.
+        match self.exchanges.iter_mut().rev().find(|(i, _, known)| *i == id && known.is_none()) {
             Some((_, _, known)) => *known = Some(outcome),
             None => self.outcomes.push((id, outcome)),
         }

@@ -403,8 +403,12 @@ impl<'c> Writer<'c> {
     }
 
     fn link(&mut self, kind: &'static str, body: &impl Serialize) -> rusqlite::Result<()> {
-        // Does not happen: names are text. What is not in the chain must not be in the tables.
-        let body = serde_json::to_string(body).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+        // As long as most are, so that few have to be moved.
+        let mut line = Vec::with_capacity(1024);
+        let written = serde_json::to_writer(&mut line, body).map_err(|e| e.to_string());
+        let body = written.and_then(|()| String::from_utf8(line).map_err(|e| e.to_string()));
+        // Neither happens: names are text, and so is JSON. What is not in the chain must not be in the tables.
+        let body = body.map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
         let seq = self.head.0 + 1;
         let hash = chain::hash(&self.head.1, seq, kind, &body);
         self.links.push(OwedLink { seq, kind, body, hash });
