@@ -39,6 +39,7 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     pub defaults: Defaults,
     pub policy: Policy,
+    pub approval: Approval,
     pub record: Record,
     pub journal: Journal,
     pub control: Control,
@@ -57,6 +58,7 @@ impl Default for Config {
             upstreams: Vec::new(),
             defaults: Defaults::default(),
             policy: Policy::default(),
+            approval: Approval::default(),
             record: Record::default(),
             journal: Journal::default(),
             control: Control::default(),
@@ -380,6 +382,42 @@ pub enum Mode {
     Enforce,
     /// Decide and record, but block nothing; each event says so.
     Observe,
+}
+
+/// `[approval]`: requests that wait for people.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Approval {
+    /// Seconds that a client is kept waiting before it is told to come again: less than the shortest read timeout of the
+    /// agents' clients. Java's SDK waits 30 seconds, Python's 60.
+    #[serde(deserialize_with = "seconds")]
+    pub hold: Duration,
+    /// Seconds that a request may wait in all, where the policy does not say (`@approval_deadline`).
+    #[serde(deserialize_with = "seconds")]
+    pub deadline: Duration,
+    /// Seconds of the longest window that may be granted, where the policy does not say (`@approval_window`).
+    #[serde(deserialize_with = "seconds")]
+    pub max_window: Duration,
+    /// Seconds that a client which went away while it waited has to come back, before its request is cancelled.
+    #[serde(deserialize_with = "seconds")]
+    pub grace: Duration,
+    /// Requests of one session that may wait at a time.
+    pub max_pending: usize,
+    /// Whether root counts as a member of every group.
+    pub root: bool,
+}
+
+impl Default for Approval {
+    fn default() -> Self {
+        Self {
+            hold: Duration::from_secs(25),
+            deadline: Duration::from_secs(900),
+            max_window: Duration::from_secs(8 * 3600),
+            grace: Duration::from_secs(30),
+            max_pending: 100,
+            root: true,
+        }
+    }
 }
 
 /// `[record]`

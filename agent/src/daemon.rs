@@ -28,9 +28,9 @@ use crate::policy::PolicySet;
 use crate::record::Store;
 use crate::session::Registry;
 use crate::tls::{Authority, Leaves};
-use crate::{aws, control, journal, metadata, sys};
+use crate::{approval, aws, control, journal, metadata, sys};
 
-pub use sessions::{Ask, OpenError};
+pub use sessions::{Ask, OpenError, Processes};
 
 /// What the data path and the control socket share.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub struct Core {
     pub authority: Arc<Authority>,
     pub leaves: Leaves,
     pub store: Store,
-    pub journal: Journal,
+    pub journal: Arc<Journal>,
     pub approvals: Approvals,
     /// Process group leaders of the commands that `tollgate run` started.
     pub leaders: control::Leaders,
@@ -85,7 +85,9 @@ impl Core {
             make_dir(dir)?;
         }
         let store = Store::open(&config.record_path(), config.record.durability)?;
-        let journal = Journal::open(config.journal.to, store.clone())?;
+        let journal = Arc::new(Journal::open(config.journal.to, store.clone())?);
+        let key = approval::key(&config.state_dir).context("cannot use the key of approvals in `state_dir`")?;
+        let approvals = Approvals::open(store.clone(), journal.clone(), key, config.approval.clone())?;
         let authority = Arc::new(Authority::open_or_create(&config.state_dir)?);
         let capture = Arc::new(Capture::start(&config.capture)?);
         Ok(Self {
@@ -103,7 +105,7 @@ impl Core {
             metadata_tokens: metadata::Tokens::default(),
             leaves: Leaves::new(authority.clone()),
             authority,
-            approvals: Approvals::default(),
+            approvals,
             leaders: control::Leaders::default(),
             store,
             journal,
@@ -125,6 +127,7 @@ impl Core {
         if let Some((name, _)) = fixed.iter().find(|(_, changed)| *changed) {
             anyhow::bail!("`{name}` has changed and cannot be reloaded; restart the daemon, or put it back");
         }
+        self.approvals.configure(new.config.approval.clone());
         self.policy.store(Arc::new(new.policy));
         self.brokers.store(Arc::new(new.brokers));
         self.verifier.store(Arc::new(new.verifier));
@@ -208,6 +211,7 @@ async fn serve(core: Arc<Core>) -> anyhow::Result<()> {
 
     tokio::spawn(control::serve(control, core.clone(), stopping.clone()));
     tokio::spawn(tell_bypasses(core.clone()));
+    tokio::spawn(core.approvals.clone().keep_time());
     let gateway = tokio::spawn(gateway::serve(core.clone(), listeners, stopping, config.gateway.drain_timeout));
     sys::memory::give_back();
     let watchdog = control::notify::ready();
@@ -237,6 +241,7 @@ async fn serve(core: Arc<Core>) -> anyhow::Result<()> {
     }
     control::notify::stopping();
     core.journal.emit(Event { kind: Kind::Daemon, reason: Some("stopping".into()), ..Event::default() });
+    core.approvals.stop();
     // Nobody listens for `false`; the receivers live in the tasks above.
     let _ = stop.send(true);
     let _ = gateway.await;

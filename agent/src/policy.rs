@@ -24,12 +24,14 @@ mod rule;
 mod schema;
 mod shape;
 pub mod suggest;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod typed;
 mod usage;
 
 pub use catalog::{ActionCatalog, AnyAction};
+pub use terms::{Terms, duration};
 
 /// What a policy is asked.
 #[derive(Debug, Clone, Copy)]
@@ -99,6 +101,8 @@ pub struct Decision {
 pub struct Obligations {
     /// `@approval("group")`
     pub approval: Option<String>,
+    /// What else is asked of those who approve; nothing without one.
+    pub terms: Terms,
     /// `@mask("profile")`
     pub mask: Option<String>,
     /// `@record("full")`; otherwise metadata only.

@@ -4,6 +4,7 @@
 //! and answers all who wait; the database follows. Readers have connections of their own. Never loses a decided exchange: [`Store::intent`] returns when it is durable, and what
 //! cannot be written is an error that stops the exchange.
 
+mod approval;
 mod chain;
 mod layout;
 mod line;
@@ -16,6 +17,7 @@ mod writer;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+pub use approval::{ApprovalRow, ApprovalStep};
 pub use chain::{Broken, verify};
 pub use read::{EventFilter, EventRow, ExchangeRow, Judged, Reader, SessionSummary};
 pub use writer::Store;
@@ -126,6 +128,8 @@ pub enum RecordError {
     Write(String),
     #[error("cannot read the record: {0}")]
     Read(String),
+    #[error("somebody else moved it on meanwhile; look at it again")]
+    Stale,
     #[error("the record's writer has stopped; see the journal for why")]
     Stopped,
 }

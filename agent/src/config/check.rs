@@ -93,6 +93,18 @@ impl Config {
                 ),
             ));
         }
+        if self.approval.hold >= self.approval.deadline {
+            return Err((
+                "approval",
+                format!(
+                    "`hold` is {} seconds, which is not less than `deadline`; lower it, or nobody could come again",
+                    self.approval.hold.as_secs()
+                ),
+            ));
+        }
+        if self.approval.max_pending == 0 {
+            return Err(("approval", "`max_pending` is 0, so nothing could be asked; leave it out for 100".into()));
+        }
         for issuer in &self.identity.issuers {
             issuer.check().map_err(|m| ("identity.issuer", m))?;
         }

@@ -100,7 +100,7 @@ impl ActionCatalog for Listed {
 }
 
 /// Whether `text` matches `pattern`, in which `*` stands for any characters, also none.
-pub(super) fn glob(pattern: &str, text: &str) -> bool {
+pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
     // Where the last `*` was, and how much of the text it has taken.

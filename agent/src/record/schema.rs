@@ -86,6 +86,20 @@ const STEPS: &[&str] = &[
     CREATE INDEX principal_session ON principal (session, at);
     ALTER TABLE exchange ADD COLUMN facts TEXT;
 ",
+    "
+    CREATE TABLE approval (
+        id TEXT PRIMARY KEY,
+        approval TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        session TEXT NOT NULL,
+        state TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        who TEXT NOT NULL,
+        why TEXT NOT NULL,
+        body TEXT NOT NULL
+    );
+    CREATE INDEX approval_versions ON approval (approval, version);
+",
 ];
 
 /// Opens for writing: makes what is missing, refuses what is newer.

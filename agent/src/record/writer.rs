@@ -13,11 +13,12 @@ use rusqlite::{Connection, Statement, params};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use super::approval::{self, ApprovalLine};
 use super::layout::{self, Layout, Owed, OwedLink};
 use super::line::{EndLine, EventLine, IntentLine, OutcomeLine, PrincipalLine, SessionLine};
 use super::queue::{Queue, Refused};
 use super::redo::{self, Redo};
-use super::{ExchangeId, Intent, Outcome, PrincipalRow, RecordError, SessionRow, chain, schema};
+use super::{ApprovalRow, ExchangeId, Intent, Outcome, PrincipalRow, RecordError, SessionRow, chain, schema};
 use crate::config::Durability;
 use crate::journal::Event;
 use crate::session::SessionId;
@@ -32,13 +33,14 @@ enum Write {
     EndSession(SessionId, &'static str, SystemTime, Answer),
     Principal(Box<PrincipalRow>),
     Event(SystemTime, Box<Event>),
+    Approval(Box<ApprovalRow>, Answer),
     Flush(Answer),
 }
 
 impl Write {
     /// Whether it goes to a table at once.
-    fn is_of_a_session(&self) -> bool {
-        matches!(self, Self::OpenSession(..) | Self::EndSession(..) | Self::Principal(_))
+    fn has_a_table_of_its_own(&self) -> bool {
+        matches!(self, Self::OpenSession(..) | Self::EndSession(..) | Self::Principal(_) | Self::Approval(..))
     }
 }
 
@@ -132,6 +134,11 @@ impl Store {
         self.ask(|answer| Write::EndSession(id, state, at, answer)).await
     }
 
+    /// Writes a transition of an approval, unless somebody else was quicker. Durable when it returns.
+    pub async fn approval(&self, row: ApprovalRow) -> Result<(), RecordError> {
+        self.ask(|answer| Write::Approval(Box::new(row), answer)).await
+    }
+
     /// Writes who a session acts for. Does not wait; what is decided afterwards comes after it.
     pub fn principal(&self, row: PrincipalRow) {
         self.put(Write::Principal(Box::new(row)));
@@ -200,6 +207,7 @@ struct Statements<'c> {
     session: Statement<'c>,
     end: Statement<'c>,
     principal: Statement<'c>,
+    approval: Statement<'c>,
 }
 
 impl<'c> Statements<'c> {
@@ -211,6 +219,7 @@ impl<'c> Statements<'c> {
                 "INSERT INTO session (id, name, issuer, subject, uid, cgroup, command, started, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'open')",
             )?,
             end: connection.prepare("UPDATE session SET state = ?2, ended = ?3 WHERE id = ?1")?,
+            approval: connection.prepare(approval::INSERT)?,
             principal: connection.prepare(
                 "INSERT INTO principal (id, session, at, issuer, subject, groups, claims) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?,
@@ -289,6 +298,7 @@ impl<'c> Writer<'c> {
                 self.owed.event(self.settled, at, event);
             }
             Write::Flush(_) => flushes.push(write),
+            Write::Approval(row, waiting) => drop(waiting.send(row.verdict())),
             Write::Principal(_) => {}
             Write::OpenSession(..) | Write::EndSession(..) => answer(write, Ok(())),
         }
@@ -320,7 +330,7 @@ impl<'c> Writer<'c> {
 
     fn try_commit(&mut self, batch: &[Write]) -> Result<(), Failed> {
         self.links.clear();
-        if batch.iter().any(Write::is_of_a_session) {
+        if batch.iter().any(Write::has_a_table_of_its_own) {
             return self.commit_to_database(batch);
         }
         let before = self.head;
@@ -375,6 +385,10 @@ impl<'c> Writer<'c> {
                 self.event += 1;
                 self.link("event", &EventLine::new(self.event, micros(*at), event))
             }
+            Write::Approval(row, _) => match row.insert(&mut self.statements.approval)? {
+                true => self.link("approval", &ApprovalLine::new(row)),
+                false => Ok(()),
+            },
             Write::Flush(_) => Ok(()),
         }
     }
@@ -429,9 +443,11 @@ enum Failed {
 fn answer(write: Write, result: Result<(), RecordError>) {
     match write {
         // A waiter that has gone away needs no answer.
-        Write::Intent(_, _, a) | Write::OpenSession(_, a) | Write::EndSession(_, _, _, a) | Write::Flush(a) => {
-            drop(a.send(result))
-        }
+        Write::Intent(_, _, a)
+        | Write::OpenSession(_, a)
+        | Write::EndSession(_, _, _, a)
+        | Write::Approval(_, a)
+        | Write::Flush(a) => drop(a.send(result)),
         Write::Outcome(..) | Write::Event(..) | Write::Principal(..) => {
             if let Err(e) = result {
                 tracing::error!("{e}");
