@@ -16,6 +16,7 @@ use hyper::body::{Body as _, Incoming};
 mod answer;
 mod form;
 mod handout;
+mod masking;
 mod refusal;
 mod signing;
 mod telling;
