@@ -167,6 +167,7 @@ pub fn check(path: &Path) -> anyhow::Result<(Config, PolicySet)> {
 
 /// Runs the daemon until it is told to stop.
 pub fn run(config: &Path) -> anyhow::Result<()> {
+    sys::limits::no_core().context("cannot keep this process's memory out of core files")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers())
         .enable_all()

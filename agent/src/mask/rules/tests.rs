@@ -18,7 +18,7 @@ fn a_rule_that_cannot_work_says_where_and_what_is_nearest() {
         ),
         ("[[rule]]\naction = 'dynamodb:GetItem'\npath = '$.Item.x.SS.y'", "`y` is asked of a list; write `[*].y`"),
         ("[[rule]]\naction = 'dynamodb:GetItem'\npath = '$.Item.x.S.y'", "there is nothing below a plain value"),
-        ("[[rule]]\naction = 'dynamodb:GetItem'\npath = '$.ConsumedCapacity[0]'", "`[0]` is for lists"),
+        ("[[rule]]\naction = 'dynamodb:GetItem'\npath = '$[0]'", "`[0]` is for lists"),
         ("[[rule]]\naction = 'ec2:DescribeInstances'\npath = '$..PublicIpAdress'", "did you mean `PublicIpAddress`?"),
         ("[[rule]]\naction = 's3:DeleteObject'\npath = '$.Body'", "there is no `Body`; there are DeleteMarker"),
         ("[[rule]]\naction = 'secretsmanager:Get*'\npath = '$.SecretSting'", "did you mean `SecretString`?"),
