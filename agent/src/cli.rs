@@ -8,6 +8,7 @@ mod check;
 mod daemon;
 mod demo;
 mod events;
+mod policy;
 mod run;
 mod sessions;
 mod table;
@@ -49,6 +50,8 @@ enum Verb {
     Reload,
     /// Check a configuration file, its policies, keys and roots without a daemon.
     Check(check::Args),
+    /// Check, try, explain and suggest policies.
+    Policy(policy::Args),
     /// Prove that the record has not been altered.
     Verify,
     /// Say what hosts and requests are to Tollgate, without a daemon.
@@ -69,6 +72,7 @@ pub fn main() -> ExitCode {
     let result = match cli.verb {
         // Single-threaded, and before anything else has been set up.
         Verb::Launch { spec } => return ExitCode::from(crate::launch::launch(&spec)),
+        Verb::Policy(args) => return policy::run(&client, args),
         Verb::Daemon(args) => daemon::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Aws(args) => aws::run(args),

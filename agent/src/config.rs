@@ -350,12 +350,30 @@ pub struct Policy {
     /// Directory of `*.cedar` files.
     pub dir: PathBuf,
     pub mode: Mode,
+    /// Directory of further `*.cedar` files on trial: as if each policy in it had `@observe`.
+    pub trial_dir: Option<PathBuf>,
+    /// Sessions for which decisions do not bind.
+    pub observe: Vec<Observed>,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { dir: "/etc/tollgate/policies".into(), mode: Mode::Enforce }
+        Self { dir: "/etc/tollgate/policies".into(), mode: Mode::Enforce, trial_dir: None, observe: Vec::new() }
     }
+}
+
+/// `[[policy.observe]]`: sessions that policies observe and do not block. All that is named must match.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Observed {
+    /// Glob that the session's name must match. Whoever starts a session names it.
+    pub session: Option<String>,
+    /// Issuer URL the principal must come from.
+    pub issuer: Option<url::Url>,
+    /// Glob the subject must match.
+    pub subject: Option<String>,
+    /// Group the principal must be in.
+    pub group: Option<String>,
 }
 
 /// Whether decisions bind.

@@ -4,6 +4,7 @@
 //! it runs as. One task per connection.
 
 mod client;
+mod judged;
 pub mod notify;
 mod routes;
 mod run;
@@ -25,6 +26,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
 pub use client::{Client, ClientError};
+pub use judged::Recorded;
 pub use run::{Leaders, RunAnswer, RunRequest};
 
 use crate::daemon::Core;

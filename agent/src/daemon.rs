@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use crate::approval::Approvals;
 use crate::aws::sigv4::SigningKeys;
 use crate::capture::Capture;
-use crate::config::Config;
+use crate::config::{Config, Mode};
 use crate::credential::{Brokers, Placeholders, Sts};
 use crate::gateway::{self, Memory, Upstreams};
 use crate::identity::Verifier;
@@ -142,18 +142,33 @@ impl Core {
         Ok(())
     }
 
+    /// What is not enforced, for the journal; empty if all is.
+    fn lenience(&self) -> String {
+        let (config, trial) = (self.config.load(), self.policy.load().on_trial());
+        let mut said = Vec::new();
+        if config.policy.mode == Mode::Observe {
+            said.push("OBSERVE MODE: nothing that policies deny is blocked".to_owned());
+        } else if !config.policy.observe.is_empty() {
+            said.push("policies are ONLY OBSERVED for the sessions of `[[policy.observe]]`".to_owned());
+        }
+        if trial > 0 {
+            said.push(format!("{trial} policies are ON TRIAL and do not bind"));
+        }
+        said.iter().map(|s| format!("; {s}")).collect()
+    }
+
     /// Reloads, and tells the journal who asked and how it went.
     pub fn reload_and_tell(&self, asked: &str) -> anyhow::Result<()> {
         let result = self.reload();
-        self.journal.emit(reloaded(asked, &result));
+        self.journal.emit(reloaded(asked, &result.as_ref().map(|()| self.lenience())));
         result
     }
 }
 
 /// What the journal has of a reload.
-fn reloaded(asked: &str, result: &anyhow::Result<()>) -> Event {
+fn reloaded(asked: &str, result: &Result<String, &anyhow::Error>) -> Event {
     let reason = match result {
-        Ok(()) => format!("configuration and policies reloaded ({asked})"),
+        Ok(lenience) => format!("configuration and policies reloaded ({asked}){lenience}"),
         Err(e) => format!("reload refused ({asked}), everything stays as it was: {e:#}"),
     };
     Event { kind: Kind::Daemon, reason: Some(reason), ..Event::default() }
@@ -209,8 +224,10 @@ async fn serve(core: Arc<Core>) -> anyhow::Result<()> {
     core.journal.emit(Event {
         kind: Kind::Daemon,
         reason: Some(format!(
-            "ready; tagged connections to ports {:?} come to port {}",
-            config.capture.ports, config.capture.port
+            "ready; tagged connections to ports {:?} come to port {}{}",
+            config.capture.ports,
+            config.capture.port,
+            core.lenience()
         )),
         ..Event::default()
     });
@@ -239,7 +256,8 @@ async fn serve(core: Arc<Core>) -> anyhow::Result<()> {
 
 /// Reads the policies of a directory, validated against the model; all that is wrong with them in one error.
 fn load_policies(config: &crate::config::Policy) -> anyhow::Result<PolicySet> {
-    PolicySet::load(&config.dir, config.mode, aws::model::catalog()).map_err(|errors| {
+    let trial = config.trial_dir.as_deref();
+    PolicySet::load_both(&config.dir, trial, config.mode, aws::model::catalog()).map_err(|errors| {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("the policies are not valid:\n{}", lines.join("\n"))
     })
@@ -301,9 +319,9 @@ mod tests {
 
     #[test]
     fn a_reload_is_told_with_who_asked_whether_it_was_taken_or_not() {
-        let good = reloaded("by user 0", &Ok(()));
+        let good = reloaded("by user 0", &Ok(String::new()));
         assert_eq!(good.reason.as_deref(), Some("configuration and policies reloaded (by user 0)"));
-        let bad = reloaded("SIGHUP", &Err(anyhow::anyhow!("inner").context("outer")));
+        let bad = reloaded("SIGHUP", &Err(&anyhow::anyhow!("inner").context("outer")));
         assert_eq!((bad.kind, good.kind), (Kind::Daemon, Kind::Daemon));
         assert_eq!(bad.reason.as_deref(), Some("reload refused (SIGHUP), everything stays as it was: outer: inner"));
     }

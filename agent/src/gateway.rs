@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 pub use body::{BodyError, ResponseBody};
 pub use connection::misspoken;
-pub use exchange::{check_form, prepare};
+pub use exchange::{check_form, is_before_policy, observed, prepare};
 pub use intake::Memory;
 pub use upstream::{UpstreamError, Upstreams};
 

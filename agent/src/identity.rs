@@ -14,12 +14,14 @@ mod claims;
 mod fetch;
 mod keys;
 mod provider;
+mod selector;
 mod source;
 #[cfg(test)]
 mod testing;
 mod token;
 mod verify;
 
+pub use selector::{Selector, glob};
 pub use source::{TokenSource, spawn_watch};
 pub use verify::Verifier;
 

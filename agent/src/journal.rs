@@ -60,7 +60,8 @@ pub enum Kind {
     SessionEnded,
     /// A token was refused, expired or renewed.
     Identity,
-    /// An exchange that policy denies was let through, because of observe mode.
+    /// What a policy says does not bind: an exchange that it denies was let through, or would be decided otherwise by
+    /// policies on trial.
     Observed,
     /// The daemon itself: started, reloaded, stopping, trouble.
     Daemon,
@@ -85,7 +86,7 @@ impl Kind {
             Self::SessionOpened => ("session-opened", "5f1d0b8a63c94f0c9c7be2a1f4c10008", 6),
             Self::SessionEnded => ("session-ended", "5f1d0b8a63c94f0c9c7be2a1f4c10009", 6),
             Self::Identity => ("identity", "5f1d0b8a63c94f0c9c7be2a1f4c1000a", 5),
-            Self::Observed => ("observed", "5f1d0b8a63c94f0c9c7be2a1f4c1000b", 5),
+            Self::Observed => ("observed", "5f1d0b8a63c94f0c9c7be2a1f4c1000b", 4),
             Self::Daemon => ("daemon", "5f1d0b8a63c94f0c9c7be2a1f4c1000c", 5),
         }
     }

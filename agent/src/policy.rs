@@ -13,12 +13,17 @@ use crate::aws::Operation;
 use crate::config::Mode;
 use crate::identity::Principal;
 
+pub mod case;
 pub mod catalog;
 mod engine;
 mod entity;
+pub mod explain;
+mod expr;
+mod lint;
 mod rule;
 mod schema;
 mod shape;
+pub mod suggest;
 #[cfg(test)]
 mod tests;
 mod typed;
@@ -132,14 +137,35 @@ pub struct PolicySummary<'a> {
     pub line: usize,
     pub forbids: bool,
     pub description: Option<&'a str>,
+    /// It is judged and told, and does not bind.
+    pub observed: bool,
 }
 
 /// Validated policies, ready to decide. Immutable: a reload makes another.
 #[derive(Debug)]
 pub struct PolicySet {
+    /// What binds.
     engine: engine::Engine,
+    /// All policies, those too that are on trial; `None`: none is.
+    trial: Option<engine::Engine>,
     mode: Mode,
     warnings: Vec<PolicyError>,
+}
+
+/// Files that could not be read, and those that could.
+#[derive(Debug)]
+pub struct Unread {
+    sources: Vec<(String, String)>,
+    pub errors: Vec<PolicyError>,
+}
+
+fn borrowed(sources: &[(String, String)]) -> Vec<(&str, &str)> {
+    sources.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect()
+}
+
+/// About a file, or a directory, as a whole.
+fn whole(path: &Path, message: String, fix: &str) -> PolicyError {
+    PolicyError { file: path.display().to_string(), line: 0, column: 0, message, fix: fix.into() }
 }
 
 /// Largest policy file, in bytes.
@@ -149,17 +175,52 @@ impl PolicySet {
     /// Reads and validates every `*.cedar` file of a directory, in the order of their names; names that begin with a
     /// dot are left out. A directory that is not there is an error, one without policies a warning: all is denied.
     pub fn load(dir: &Path, mode: Mode, catalog: Arc<dyn ActionCatalog>) -> Result<Self, Vec<PolicyError>> {
-        let fix = "check `[policy] dir`, and that the daemon may read it";
-        let whole = |path: &Path, message: String, fix: &str| PolicyError {
-            file: path.display().to_string(),
-            line: 0,
-            column: 0,
-            message,
-            fix: fix.into(),
+        Self::load_both(dir, None, mode, catalog)
+    }
+
+    /// The same, and a directory whose policies are on trial.
+    pub fn load_both(
+        dir: &Path,
+        trial: Option<&Path>,
+        mode: Mode,
+        catalog: Arc<dyn ActionCatalog>,
+    ) -> Result<Self, Vec<PolicyError>> {
+        let mut errors = Vec::new();
+        let mut read = |dir: &Path| match Self::sources(dir) {
+            Ok(sources) => sources,
+            // Those that could be read are checked all the same: all that is wrong is told at once.
+            Err(unread) => {
+                errors.extend(unread.errors);
+                unread.sources
+            }
         };
-        let entries = std::fs::read_dir(dir)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|e| vec![whole(dir, format!("cannot read the policy directory: {e}"), fix)])?;
+        let sources = read(dir);
+        let on_trial = trial.map(&mut read).unwrap_or_default();
+        let within = |name: &str| match trial.and_then(Path::file_name) {
+            Some(dir) => format!("{}/{name}", dir.to_string_lossy()),
+            None => name.to_owned(),
+        };
+        let on_trial: Vec<(String, String)> = on_trial.into_iter().map(|(n, t)| (within(&n), t)).collect();
+        match Self::from_both(&borrowed(&sources), &borrowed(&on_trial), mode, catalog) {
+            Ok(mut set) if errors.is_empty() => {
+                if set.engine.rules.is_empty() {
+                    let fix = "put *.cedar files there; examples come with Tollgate";
+                    set.warnings.push(whole(dir, "no policies, so everything is denied".into(), fix));
+                }
+                Ok(set)
+            }
+            Ok(_) => Err(errors),
+            Err(more) => Err(errors.into_iter().chain(more).collect()),
+        }
+    }
+
+    /// The names and texts of a directory's policy files.
+    pub fn sources(dir: &Path) -> Result<Vec<(String, String)>, Unread> {
+        let fix = "check `[policy] dir`, and that the daemon may read it";
+        let entries = std::fs::read_dir(dir).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(|e| Unread {
+            sources: Vec::new(),
+            errors: vec![whole(dir, format!("cannot read the policy directory: {e}"), fix)],
+        })?;
         let mut files: Vec<_> = entries
             .into_iter()
             .map(|e| e.path())
@@ -182,18 +243,7 @@ impl PolicySet {
                 Err(e) => errors.push(whole(&path, format!("cannot read the policy file: {e}"), fix)),
             }
         }
-        let sources: Vec<(&str, &str)> = sources.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect();
-        match Self::from_sources(&sources, mode, catalog) {
-            Ok(mut set) if errors.is_empty() => {
-                if set.is_empty() {
-                    let fix = "put *.cedar files there; examples come with Tollgate";
-                    set.warnings.push(whole(dir, "no policies, so everything is denied".into(), fix));
-                }
-                Ok(set)
-            }
-            Ok(_) => Err(errors),
-            Err(more) => Err(errors.into_iter().chain(more).collect()),
-        }
+        if errors.is_empty() { Ok(sources) } else { Err(Unread { sources, errors }) }
     }
 
     /// Validates policies given as pairs of a file name and its text.
@@ -202,10 +252,23 @@ impl PolicySet {
         mode: Mode,
         catalog: Arc<dyn ActionCatalog>,
     ) -> Result<Self, Vec<PolicyError>> {
+        Self::from_both(sources, &[], mode, catalog)
+    }
+
+    fn from_both(
+        sources: &[(&str, &str)],
+        on_trial: &[(&str, &str)],
+        mode: Mode,
+        catalog: Arc<dyn ActionCatalog>,
+    ) -> Result<Self, Vec<PolicyError>> {
         let (mut rules, mut errors, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
-        for (file, text) in sources {
+        let all = sources.iter().map(|s| (s, false)).chain(on_trial.iter().map(|s| (s, true)));
+        for ((file, text), observed) in all {
             match rule::parse(file, text, &*catalog, &mut warnings) {
-                Ok(more) => rules.extend(more),
+                Ok(more) => rules.extend(more.into_iter().map(|mut rule| {
+                    rule.observed |= observed;
+                    rule
+                })),
                 Err(more) => errors.extend(more),
             }
         }
@@ -227,7 +290,10 @@ impl PolicySet {
         if !errors.is_empty() {
             return Err(errors);
         }
-        Ok(Self { engine: engine::Engine::new(rules, catalog), mode, warnings })
+        let all: Vec<Arc<rule::Rule>> = rules.into_iter().map(Arc::new).collect();
+        let binding: Vec<_> = all.iter().filter(|r| !r.observed).cloned().collect();
+        let trial = (binding.len() < all.len()).then(|| engine::Engine::new(all, catalog.clone()));
+        Ok(Self { engine: engine::Engine::new(binding, catalog), trial, mode, warnings })
     }
 
     /// What the policies say of a request.
@@ -235,6 +301,25 @@ impl PolicySet {
     /// Whether the principal's token still counts is not asked here: see [`Principal::is_expired`].
     pub fn decide(&self, question: &Question<'_>) -> Decision {
         self.engine.decide(question)
+    }
+
+    /// What the policies would say if those on trial (`@observe`) counted too; `None`: none is.
+    pub fn try_out(&self, question: &Question<'_>) -> Option<Decision> {
+        self.trial.as_ref().map(|engine| engine.decide(question))
+    }
+
+    /// How many policies are on trial.
+    pub fn on_trial(&self) -> usize {
+        self.all().rules.iter().filter(|r| r.observed).count()
+    }
+
+    /// Why the policies say what they say. Those on trial are told among the others, and do not count for the decision.
+    pub fn explain(&self, question: &Question<'_>) -> explain::Explanation {
+        self.engine.explain(question, self.all())
+    }
+
+    fn all(&self) -> &engine::Engine {
+        self.trial.as_ref().unwrap_or(&self.engine)
     }
 
     /// Whether decisions bind.
@@ -247,12 +332,18 @@ impl PolicySet {
         &self.warnings
     }
 
+    /// What `tollgate policy check` says besides the warnings: rules that can never match, permits without limits.
+    pub fn findings(&self) -> Vec<PolicyError> {
+        let all = self.all();
+        lint::lint(&all.rules, &*all.catalog, &self.warnings)
+    }
+
     pub fn len(&self) -> usize {
-        self.engine.rules.len()
+        self.all().rules.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.engine.rules.is_empty()
+        self.all().rules.is_empty()
     }
 
     /// Masks that policies ask for, each with its policy's file and line.
@@ -262,12 +353,13 @@ impl PolicySet {
 
     /// The policies, in the order in which they were read.
     pub fn summaries(&self) -> impl Iterator<Item = PolicySummary<'_>> {
-        self.engine.rules.iter().map(|rule| PolicySummary {
+        self.all().rules.iter().map(|rule| PolicySummary {
             id: &rule.name,
             file: &rule.file,
             line: rule.line,
             forbids: rule.forbids(),
             description: rule.policy.annotation("description"),
+            observed: rule.observed,
         })
     }
 }

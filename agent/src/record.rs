@@ -1,7 +1,7 @@
 //! The durable, chained account of every session.
 //!
-//! Owns the database. One thread writes: it takes what has queued up, commits its links once, and answers all who wait; the
-//! tables follow the links. Readers have connections of their own. Never loses a decided exchange: [`Store::intent`] returns when it is durable, and what
+//! Owns the database and its redo log. One thread writes: it takes what has queued up, commits its links to the log at once,
+//! and answers all who wait; the database follows. Readers have connections of their own. Never loses a decided exchange: [`Store::intent`] returns when it is durable, and what
 //! cannot be written is an error that stops the exchange.
 
 mod chain;
@@ -9,6 +9,7 @@ mod layout;
 mod line;
 mod queue;
 mod read;
+mod redo;
 mod schema;
 mod writer;
 
@@ -16,7 +17,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 pub use chain::{Broken, verify};
-pub use read::{EventFilter, EventRow, ExchangeRow, Reader, SessionSummary};
+pub use read::{EventFilter, EventRow, ExchangeRow, Judged, Reader, SessionSummary};
 pub use writer::Store;
 
 use crate::session::SessionId;
@@ -33,6 +34,19 @@ pub struct SessionRow {
     /// Command line, secrets already taken out.
     pub command: Vec<String>,
     pub started: SystemTime,
+}
+
+/// Who a session acts for from now on: what policies see of them besides issuer and subject.
+#[derive(Debug, Clone)]
+pub struct PrincipalRow {
+    pub session: SessionId,
+    pub at: SystemTime,
+    pub issuer: Option<String>,
+    pub subject: String,
+    /// A JSON array of texts.
+    pub groups: String,
+    /// A JSON object.
+    pub claims: String,
 }
 
 /// What is written before an exchange leaves, or instead of its leaving.
@@ -62,6 +76,9 @@ pub struct Intent {
     pub reason: String,
     /// Decided in observe mode: a deny was let through.
     pub observed: bool,
+    /// What the policies were told besides, as JSON: each action with its own resources where there are several, derived
+    /// credentials, a user who is not the session's. `None`: nothing that the other members do not say.
+    pub facts: Option<String>,
 }
 
 /// Number of an exchange in the record, counted from 1.
@@ -160,6 +177,7 @@ pub mod testing {
             policies: vec!["p".into()],
             reason: "permitted".into(),
             observed: false,
+            facts: None,
         }
     }
 
@@ -201,6 +219,17 @@ mod tests {
         }
     }
 
+    fn principal(session: &SessionId) -> PrincipalRow {
+        PrincipalRow {
+            session: session.clone(),
+            at: SystemTime::now(),
+            issuer: Some("https://i.example".into()),
+            subject: "s".into(),
+            groups: r#"["g"]"#.into(),
+            claims: r#"{"sub":"s"}"#.into(),
+        }
+    }
+
     #[tokio::test]
     async fn what_is_written_is_read_and_its_chain_holds() {
         let path = temporary();
@@ -237,6 +266,8 @@ mod tests {
             "DELETE FROM event",
             // What was never written by the daemon.
             "INSERT INTO event (id, at, kind, fields) VALUES (99, 0, 'blocked', '{}')",
+            "INSERT INTO principal SELECT 'forged', session, at, issuer, subject, groups, claims FROM principal",
+            "DELETE FROM principal",
             "INSERT INTO session SELECT 's-forged', name, issuer, subject, uid, cgroup, command, started, NULL, 'open' FROM session LIMIT 1",
             "INSERT INTO exchange (id, session, subject, started, pid, exe, host, method, target, action, operation,
              resources, region, parameters, decision, policies, reason, observed)
@@ -252,10 +283,11 @@ mod tests {
             (
                 "exchange WHERE id = 1",
                 "session issuer subject started pid exe host method target action operation resources region account
-                 parameters decision policies reason observed status request_id bytes_sent bytes_received ended error",
+                 parameters decision policies reason observed facts status request_id bytes_sent bytes_received ended error",
             ),
             ("session WHERE state = 'ended'", "name issuer subject uid cgroup command started ended state"),
             ("event", "at kind session fields"),
+            ("principal", "session at issuer subject groups claims"),
         ];
         let columns = columns.iter().flat_map(|(rows, names)| {
             let (table, which) = rows.split_once(' ').unwrap_or((rows, ""));
@@ -272,15 +304,17 @@ mod tests {
             let store = Store::open(&path, Durability::Process).expect("opens");
             let (session, other) = (SessionId::random(), SessionId::random());
             store.open_session(row(&session)).await.expect("written");
-            let id = store.intent(intent(&session, 1)).await.expect("written");
+            let told = Intent { facts: Some("{}".into()), ..intent(&session, 1) };
+            let id = store.intent(told).await.expect("written");
             store.outcome(id, Outcome { request_id: Some("r".into()), error: Some("e".into()), ..outcome() });
             store.intent(intent(&session, 2)).await.expect("written");
             store.event(SystemTime::now(), Event { session: Some(session.to_string()), ..Event::default() });
             store.end_session(session.clone(), "ended", SystemTime::now()).await.expect("written");
             store.open_session(row(&other)).await.expect("written");
+            store.principal(principal(&session));
             store.flush().await;
             let connection = rusqlite::Connection::open(&path).expect("opens");
-            assert_eq!(verify(&connection, store.laid_out()).expect("reads").map(|(links, _)| links), Ok(7));
+            assert_eq!(verify(&connection, store.laid_out()).expect("reads").map(|(links, _)| links), Ok(8));
             connection.execute_batch(&tamper).expect(&tamper);
             // A column that cannot be NULL has been left as it was.
             if connection.changes() > 0 {
@@ -288,7 +322,7 @@ mod tests {
                 assert!(verify(&connection, store.laid_out()).expect("reads").is_err(), "{tamper}");
             }
         }
-        assert!(tampered > 60, "{tampered}");
+        assert!(tampered > 70, "{tampered}");
     }
 
     #[tokio::test]

@@ -199,7 +199,15 @@ impl SigError {
 pub fn sha256_hex(body: &[u8]) -> String {
     // Most requests have no body.
     const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    if body.is_empty() { EMPTY.to_owned() } else { hex::encode(Sha256::digest(body)) }
+    if body.is_empty() { EMPTY.to_owned() } else { lower_hex(&Sha256::digest(body).into()) }
+}
+
+/// As `hex::encode`, which goes character by character.
+fn lower_hex(bytes: &[u8; 32]) -> String {
+    let mut text = vec![0; 64];
+    // 32 bytes always fit 64 digits, and digits are text.
+    let _ = hex::encode_to_slice(bytes, &mut text);
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// Whether a signing name is of S3's family, which encodes paths once and does not normalise them.

@@ -6,6 +6,8 @@ mod endpoint;
 mod identify;
 mod sign;
 
+pub(super) use identify::Asked;
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]

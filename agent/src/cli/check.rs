@@ -23,7 +23,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 /// Warnings, and what there is.
 fn check(path: &Path) -> anyhow::Result<Vec<String>> {
     let (config, policies) = daemon::check(path)?;
-    let mut lines: Vec<String> = policies.warnings().iter().map(|w| format!("warning: {w}")).collect();
+    let mut lines: Vec<String> = super::policy::findings(&policies).iter().map(|w| format!("warning: {w}")).collect();
     lines.push(format!(
         "{}: good, with {} policies in {}",
         path.display(),

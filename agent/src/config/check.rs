@@ -18,6 +18,7 @@ impl Config {
             ("capture", "cgroup_root", self.capture.cgroup_root.as_ref()),
             ("policy", "dir", Some(&self.policy.dir)),
             ("mask", "file", self.mask.file.as_ref()),
+            ("policy", "trial_dir", self.policy.trial_dir.as_ref()),
             ("record", "path", self.record.path.as_ref()),
             ("control", "socket", self.control.socket.as_ref()),
         ] {
@@ -29,6 +30,17 @@ impl Config {
                     format!("`{name}` is `{}`, which is not absolute; give the whole path", path.display()),
                 ));
             }
+        }
+        if self.policy.observe.contains(&super::Observed::default()) {
+            return Err((
+                "policy",
+                "an `[[policy.observe]]` names nobody; give it `session`, `issuer`, `subject` or `group`, or say \
+                 `mode = \"observe\"` for everybody"
+                    .into(),
+            ));
+        }
+        if self.policy.trial_dir.as_ref() == Some(&self.policy.dir) {
+            return Err(("policy", "`trial_dir` is `dir`; what is on trial has a directory of its own".into()));
         }
         if self.capture.port == 0 {
             return Err(("capture", "`port` is 0; give a fixed port, the kernel side must know it".into()));
@@ -266,6 +278,10 @@ mod tests {
                 "[capture]\ncgroup_root = 'x'",
                 "capture: `cgroup_root` is `x`, which is not absolute; give the whole path",
             ),
+            ("[policy]\ntrial_dir = 'x'", "policy: `trial_dir` is `x`, which is not absolute; give the whole path"),
+            ("[policy]\ndir = '/x'\ntrial_dir = '/x'", "policy: `trial_dir` is `dir`"),
+            ("[[policy.observe]]", "policy: an `[[policy.observe]]` names nobody"),
+            ("[[policy.observe]]\nsubjekt = 'x'", "unknown field `subjekt`"),
             ("[policy]\ndir = 'x'", "policy: `dir` is `x`, which is not absolute; give the whole path"),
             ("[record]\npath = 'x'", "record: `path` is `x`, which is not absolute; give the whole path"),
             ("[control]\nsocket = 'x'", "control: `socket` is `x`, which is not absolute; give the whole path"),

@@ -6,7 +6,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
 
-use super::{Body, Peer, error, json as answer_json, run};
+use super::{Body, Peer, error, json as answer_json, judged, run};
 use crate::approval::Vote;
 use crate::daemon::Core;
 use crate::journal::{Event, Kind};
@@ -34,6 +34,8 @@ pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incomi
             read(core, move |r| r.sessions(state.as_deref(), 200)).await
         }
         (&Method::GET, ["v1", "sessions", id]) => session(core, id).await,
+        (&Method::GET, ["v1", "sessions", id, "cases"]) => judged::cases(core, id).await,
+        (&Method::GET, ["v1", "exchanges", id, "explanation"]) => judged::explanation(core, id).await,
         (&Method::POST, ["v1", "sessions", id, "revoke"]) => match SessionId::parse(id) {
             Some(id) if core.close_session(&id, State::Revoked).await => {
                 answer_json(StatusCode::OK, &json!({ "revoked": id.as_str() }))
@@ -114,6 +116,7 @@ fn status(core: &Core) -> Response<Body> {
             "pid": std::process::id(),
             "sessions": core.sessions.all().len(),
             "policies": core.policy.load().len(),
+            "on_trial": core.policy.load().on_trial(),
             "mode": format!("{:?}", core.config.load().policy.mode).to_lowercase(),
             "follows_processes": core.capture.follows_processes(),
             "redirected": counters.as_ref().map(|c| c.redirected),
@@ -123,13 +126,17 @@ fn status(core: &Core) -> Response<Body> {
     )
 }
 
+pub(super) fn no_session_id(id: &str) -> Response<Body> {
+    error(
+        StatusCode::BAD_REQUEST,
+        &format!("`{id}` is not a session id"),
+        "they look like s-0123456789abcdef; see `tollgate sessions list`",
+    )
+}
+
 async fn session(core: &Arc<Core>, id: &str) -> Response<Body> {
     if SessionId::parse(id).is_none() {
-        return error(
-            StatusCode::BAD_REQUEST,
-            &format!("`{id}` is not a session id"),
-            "they look like s-0123456789abcdef; see `tollgate sessions list`",
-        );
+        return no_session_id(id);
     }
     let id = id.to_owned();
     read(core, move |r| {

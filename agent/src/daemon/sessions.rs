@@ -9,9 +9,10 @@ use std::time::{Duration, SystemTime};
 
 use super::Core;
 use crate::capture::CaptureError;
+use crate::gateway;
 use crate::identity::{self, IdentityError, Principal, TokenSource};
 use crate::journal::{Event, Kind};
-use crate::record::{Reader, RecordError, SessionRow};
+use crate::record::{PrincipalRow, Reader, RecordError, SessionRow};
 use crate::session::{NewSession, Session, SessionId, State};
 use crate::sys;
 
@@ -81,8 +82,13 @@ impl Core {
         self.placeholders.mint(&ask.id, PLACEHOLDER_LIFE, now);
         let new =
             NewSession { id: ask.id, name: ask.name, tag, uid: ask.uid, cgroup: ask.cgroup, command: ask.command };
+        self.record_principal(&new.id, &principal, now);
         let session = self.sessions.open(new, principal, now);
         self.tell_session(&session, Kind::SessionOpened, None);
+        if let Some(why) = gateway::observed(self, &session.name, &session.principal()) {
+            let reason = format!("NOT ENFORCED ({why}): what policies deny in this session is told, and let through");
+            self.tell_session(&session, Kind::Observed, Some(reason));
+        }
         if let Some(source) = ask.token {
             self.follow_token(&session, source);
         }
@@ -164,6 +170,7 @@ impl Core {
                     }
                     Ok(principal) if *before != principal => {
                         core.tell_identity(&session.id, Some(&principal), "token renewed".into());
+                        core.record_principal(&session.id, &principal, SystemTime::now());
                         session.bind(principal);
                     }
                     Ok(_) => {}
@@ -175,6 +182,22 @@ impl Core {
         tokio::spawn(async move {
             session.closed().await;
             watch.abort();
+        });
+    }
+
+    /// Writes down what policies see of who a session acts for from now on, so that what they decide can be explained.
+    pub fn record_principal(&self, session: &SessionId, principal: &Principal, at: SystemTime) {
+        if !principal.is_identified() {
+            return;
+        }
+        self.store.principal(PrincipalRow {
+            session: session.clone(),
+            at,
+            issuer: principal.issuer.clone(),
+            subject: principal.subject.clone(),
+            // Texts and maps of JSON always serialise.
+            groups: serde_json::to_string(&principal.groups).unwrap_or_default(),
+            claims: serde_json::to_string(&principal.claims).unwrap_or_default(),
         });
     }
 

@@ -14,9 +14,11 @@ use http::{HeaderMap, Request, Response, Version, header};
 use hyper::body::{Body as _, Incoming};
 
 mod answer;
+mod facts;
 mod form;
 mod handout;
 mod masking;
+mod observe;
 mod refusal;
 mod signing;
 mod telling;
@@ -24,7 +26,9 @@ mod unsigned;
 mod web_identity;
 
 use form::strip_hop_by_hop;
+pub use observe::observed;
 use refusal::Refusal;
+use telling::{LONGEST, MOST};
 
 use super::body::{BodyError, Completion, Fault, Passage, RequestBody, ResponseBody};
 use super::connection::Connection;
@@ -34,7 +38,6 @@ use crate::approval;
 use crate::aws::error::ErrorKind;
 use crate::aws::operation::{self, BodyNeed, Operation, Protocol, Route};
 use crate::aws::sigv4::{self, Chain, Claim, Payload};
-use crate::config::Mode;
 use crate::credential::{Client, Derived, Held, Placeholder};
 use crate::identity::Principal;
 use crate::journal::Kind;
@@ -57,6 +60,15 @@ pub fn check_form(parts: &mut Parts, host: &str) -> Result<(), String> {
     form::check(parts, host).map_err(|refusal| refusal.message)
 }
 
+/// Reason of a denial that comes before the policies are asked.
+const EXPIRED: &str =
+    "the session's identity token has expired; renew it (its file is read again as soon as it changes)";
+
+/// Whether a denial's reason is none of the policies'.
+pub fn is_before_policy(reason: &str) -> bool {
+    reason == EXPIRED || handout::is_forbidden(reason)
+}
+
 struct Exchange<'a> {
     connection: &'a Connection,
     parts: Parts,
@@ -74,6 +86,8 @@ struct Exchange<'a> {
     /// Account of the held credentials, where it is known.
     account: Option<String>,
     signer: Signer,
+    /// Why a no of the policies does not bind; empty if it does.
+    observing: OnceLock<&'static str>,
     recorded: Option<ExchangeId>,
     passage: Arc<Passage>,
     /// For the body and what was read in it, both of which live as long as this.
@@ -96,6 +110,7 @@ impl<'a> Exchange<'a> {
             unread: Bytes::new(),
             account: None,
             signer: Signer::Nobody,
+            observing: OnceLock::new(),
             recorded: None,
             passage: Arc::new(Passage { life: connection.life.clone(), ..Passage::default() }),
             share: Share::default(),
@@ -301,30 +316,27 @@ impl<'a> Exchange<'a> {
 
     fn decide(&self, operation: &Operation) -> Result<Decision, Refusal> {
         if self.principal.is_expired(self.started) {
-            return Err(self.denial(
-                operation,
-                &[],
-                "the session's identity token has expired; renew it (its file is read again as soon as it changes)",
-                Kind::Blocked,
-            ));
+            return Err(self.denial(operation, &[], EXPIRED, Kind::Blocked));
         }
         if let Some(reason) = handout::forbidden(operation) {
             return Err(self.denial(operation, &[], &reason, Kind::Blocked));
         }
         let c = self.connection;
-        Ok(c.core.policy.load().decide(&Question {
+        let question = Question {
             principal: &self.principal,
             operation,
             session: SessionFacts { id: c.session.id.as_str(), name: &c.session.name },
             process: ProcessFacts { exe: &c.exe, pid: c.flow.pid, uid: c.flow.uid },
             credential: handout::facts(&self.signer, self.account.as_deref()),
             endpoint: &c.endpoint.host,
-        }))
+        };
+        let policies = c.core.policy.load();
+        Ok(self.judged(operation, policies.decide(&question), policies.try_out(&question)))
     }
 
     /// Makes the decision bind. `true`: it was a no, and observe mode let it through.
     async fn enforce(&self, operation: &Operation, decision: &Decision) -> Result<bool, Refusal> {
-        let observing = self.connection.core.config.load().policy.mode == Mode::Observe;
+        let observing = self.observing.get().is_some();
         match decision.effect {
             Effect::Allow => Ok(false),
             Effect::Deny | Effect::Hold if observing => Ok(true),

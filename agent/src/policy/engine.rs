@@ -18,6 +18,8 @@ use cedar_policy_core::entities::{Entities, NoEntitiesSchema, TCComputation};
 use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
 
+mod explain;
+
 use super::catalog::ActionCatalog;
 use super::rule::{Rule, UNKNOWN, in_group};
 use super::shape::whole;
@@ -34,8 +36,8 @@ const MAX_PERMITTED: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Engine {
-    pub rules: Vec<Rule>,
-    catalog: Arc<dyn ActionCatalog>,
+    pub rules: Vec<Arc<Rule>>,
+    pub catalog: Arc<dyn ActionCatalog>,
     buckets: RwLock<HashMap<AccessLevel, HashMap<String, Arc<Bucket>>>>,
     /// By address, and only believed if equal: an address may be used again for somebody else.
     principals: RwLock<HashMap<usize, Arc<Known>>>,
@@ -92,7 +94,7 @@ enum Verdict {
 }
 
 impl Engine {
-    pub fn new(rules: Vec<Rule>, catalog: Arc<dyn ActionCatalog>) -> Self {
+    pub fn new(rules: Vec<Arc<Rule>>, catalog: Arc<dyn ActionCatalog>) -> Self {
         Self { rules, catalog, buckets: RwLock::default(), principals: RwLock::default() }
     }
 
@@ -146,23 +148,18 @@ impl Engine {
         if let Some(permits) = bucket.recall(principal, arn) {
             return Ok(Verdict::Permitted(permits));
         }
-        let resource = Arc::new(entity::resource(arn));
-        let entry = |entity: &Entity| EntityUIDEntry::known(entity.uid().clone(), None);
-        let request = |context: &Context| {
-            let (who, what, on) = (entry(&principal.entity), entry(&bucket.action), entry(&resource));
-            Request::new_unchecked(who, what, on, Some(context.clone()))
-        };
-        let requests: Vec<Request> = contexts.iter().map(request).collect();
-        let entities = Entities::new()
-            .add_entities(
-                [principal.entity.clone(), bucket.action.clone(), resource.clone()],
-                None::<&NoEntitiesSchema>,
-                TCComputation::AssumeAlreadyComputed,
-                Extensions::all_available(),
-            )
-            .map_err(|e| e.to_string())?;
-        let evaluator = |request| Evaluator::new(request, &entities, Extensions::all_available());
-        let evaluators: Vec<Evaluator<'_>> = requests.into_iter().map(evaluator).collect();
+        asked(principal, bucket, arn, contexts, |evaluators| self.weigh(question, principal, bucket, arn, evaluators))
+    }
+
+    /// What the policies of a bucket come to, each evaluated.
+    fn weigh(
+        &self,
+        question: &Question<'_>,
+        principal: &Arc<Known>,
+        bucket: &Bucket,
+        arn: &str,
+        evaluators: &[Evaluator<'_>],
+    ) -> Verdict {
         let (mut forbids, mut permits) = (Vec::new(), Vec::new());
         let (mut doubt, mut failed) = (None, None);
         for entry in &bucket.rules {
@@ -181,7 +178,7 @@ impl Engine {
                 }
             }
         }
-        Ok(match doubt {
+        match doubt {
             _ if !forbids.is_empty() => self.forbidden(forbids, bucket, arn),
             Some((i, problem)) => self.forbidden_in_doubt(i, bucket, arn, &problem),
             None if permits.is_empty() => {
@@ -191,7 +188,7 @@ impl Engine {
                 bucket.keep(principal, arn, &permits);
                 Verdict::Permitted(permits)
             }
-        })
+        }
     }
 
     fn forbidden(&self, policies: Vec<usize>, bucket: &Bucket, arn: &str) -> Verdict {
@@ -243,14 +240,16 @@ impl Engine {
     }
 
     fn fill(&self, action: &str, fallback: AccessLevel) -> Bucket {
+        self.bucket_of(action, fallback, |rule, level| rule.applies(action, level))
+    }
+
+    fn bucket_of(&self, action: &str, fallback: AccessLevel, has: impl Fn(&Rule, &str) -> bool) -> Bucket {
         let known = self.catalog.level(action).filter(|level| *level != AccessLevel::Unknown);
         let level = entity::level_group(known.unwrap_or(fallback));
-        // An operation that was not recognised may be anything: only a policy that names this very case permits it.
-        let unrecognised = action.split(':').any(|part| part == "unknown");
         let mut rules = Vec::new();
         let mut usages: Vec<Usage> = Vec::new();
         for (i, rule) in self.rules.iter().enumerate() {
-            if rule.scope.covers(action, level) && (rule.forbids() || !unrecognised || rule.scope.names(action)) {
+            if has(rule, level) {
                 let usage = usages.iter_mut().position(|u| u.join(&rule.usage)).unwrap_or_else(|| {
                     usages.push(rule.usage.clone());
                     usages.len() - 1
@@ -300,6 +299,34 @@ impl Bucket {
     }
 }
 
+/// Puts one action on one resource to evaluators, one for each of the contexts.
+fn asked<T>(
+    principal: &Known,
+    bucket: &Bucket,
+    arn: &str,
+    contexts: &[Context],
+    with: impl FnOnce(&[Evaluator<'_>]) -> T,
+) -> Result<T, String> {
+    let resource = Arc::new(entity::resource(arn));
+    let entry = |entity: &Entity| EntityUIDEntry::known(entity.uid().clone(), None);
+    let request = |context: &Context| {
+        let (who, what, on) = (entry(&principal.entity), entry(&bucket.action), entry(&resource));
+        Request::new_unchecked(who, what, on, Some(context.clone()))
+    };
+    let requests: Vec<Request> = contexts.iter().map(request).collect();
+    let entities = Entities::new()
+        .add_entities(
+            [principal.entity.clone(), bucket.action.clone(), resource.clone()],
+            None::<&NoEntitiesSchema>,
+            TCComputation::AssumeAlreadyComputed,
+            Extensions::all_available(),
+        )
+        .map_err(|e| e.to_string())?;
+    let evaluator = |request| Evaluator::new(request, &entities, Extensions::all_available());
+    let evaluators: Vec<Evaluator<'_>> = requests.into_iter().map(evaluator).collect();
+    Ok(with(&evaluators))
+}
+
 /// Whether a policy's scope and conditions hold.
 fn satisfied(evaluator: &Evaluator<'_>, condition: &Expr) -> Result<bool, String> {
     match evaluator.interpret(condition, &HashMap::new()) {
@@ -322,7 +349,7 @@ struct Outcome {
 impl Outcome {
     /// Adds one action on one resource. A permit without approval makes one with it unnecessary; but what any of
     /// them wants masked or recorded is.
-    fn add(&mut self, rules: &[Rule], permits: &[usize]) {
+    fn add(&mut self, rules: &[Arc<Rule>], permits: &[usize]) {
         let free = permits.iter().copied().filter(|i| rules[*i].approval.is_none());
         let mut determining: Vec<usize> = free.collect();
         if determining.is_empty() {

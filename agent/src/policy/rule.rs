@@ -24,7 +24,7 @@ pub(super) use crate::aws::operation::UNKNOWN;
 /// Type of actions.
 const ACTION: &str = "AWS::Action";
 
-const ANNOTATIONS: [&str; 6] = ["id", "reason", "approval", "mask", "record", "description"];
+const ANNOTATIONS: [&str; 7] = ["id", "reason", "approval", "mask", "record", "description", "observe"];
 
 /// A policy that has passed all checks.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub(super) struct Rule {
     pub approval: Option<String>,
     pub mask: Option<String>,
     pub record_full: bool,
+    /// `@observe`, or of the trial directory: judged and told, and does not bind.
+    pub observed: bool,
 }
 
 /// Which actions a policy is about.
@@ -53,6 +55,13 @@ pub(super) enum ActionScope {
 impl Rule {
     pub fn forbids(&self) -> bool {
         self.policy.effect() == Effect::Forbid
+    }
+
+    /// Whether it has to be asked about an action that belongs to the group `level`.
+    pub fn applies(&self, action: &str, level: &str) -> bool {
+        // An operation that was not recognised may be anything: only a policy that names this very case permits it.
+        let unrecognised = action.split(':').any(|part| part == "unknown");
+        self.scope.covers(action, level) && (self.forbids() || !unrecognised || self.scope.names(action))
     }
 }
 
@@ -214,6 +223,7 @@ impl Check<'_> {
             approval: text("approval"),
             mask: text("mask"),
             record_full: text("record").as_deref() == Some("full"),
+            observed: text("observe").is_some(),
         })
     }
 
@@ -254,6 +264,11 @@ impl Check<'_> {
                         "use one of them",
                     );
                 }
+                "observe" if !value.is_empty() => self.wrong(
+                    &at,
+                    format!("`@observe(\"{value}\")` says more than it can mean"),
+                    "write `@observe` alone, or take it away so that the policy binds",
+                ),
                 "reason" if value.trim().is_empty() || value.chars().any(char::is_control) => self.wrong(
                     &at,
                     "`@reason` is empty or has control characters".into(),

@@ -616,3 +616,56 @@ fn credentials_are_in_the_context() {
         assert_eq!(effect(&text), expected, "{condition}");
     }
 }
+
+#[test]
+fn policies_on_trial_are_judged_beside_those_that_bind() {
+    let both = set(r#"
+        @id("read") permit (principal, action == AWS::Action::"s3:GetObject", resource);
+        @id("stop") @observe forbid (principal, action, resource) when { resource.arn like "*/a/*" };
+        @id("write") @observe permit (principal, action == AWS::Action::"s3:PutObject", resource);
+    "#);
+    let question = |action: &str, resource: &str| {
+        let operation = operation(&[action], &[resource]);
+        let asked = Question {
+            principal: &alice(),
+            operation: &operation,
+            session: SessionFacts { id: "s", name: "n" },
+            process: ProcessFacts { exe: "x", pid: 1, uid: 1 },
+            credential: CredentialFacts::default(),
+            endpoint: "e",
+        };
+        (both.decide(&asked), both.try_out(&asked).expect("some are on trial"))
+    };
+    let (binding, trial) = question("s3:GetObject", OBJECT);
+    assert_eq!((binding.effect, trial.effect), (Effect::Allow, Effect::Deny));
+    assert_eq!((binding.policies, trial.policies), (vec!["read".to_owned()], vec!["stop".to_owned()]));
+    let (binding, trial) = question("s3:PutObject", "arn:aws:s3:::demo/b");
+    assert_eq!((binding.effect, trial.effect), (Effect::Deny, Effect::Allow));
+    let (binding, trial) = question("s3:GetObject", "arn:aws:s3:::demo/b");
+    assert_eq!((binding.effect, trial.effect), (Effect::Allow, Effect::Allow));
+    assert_eq!((both.len(), both.on_trial()), (3, 2));
+    assert_eq!(set("permit(principal, action, resource);").on_trial(), 0);
+    let wrong = errors(r#"@observe("please") permit(principal, action, resource);"#);
+    assert!(wrong[0].contains("says more than it can mean"), "{wrong:?}");
+}
+
+#[test]
+fn a_directory_on_trial_is_read_with_its_name_and_binds_nothing() {
+    let dir = std::env::temp_dir().join(format!("tollgate-trial-{:016x}", rand::random::<u64>()));
+    for name in ["policies", "next"] {
+        std::fs::create_dir_all(dir.join(name)).unwrap();
+        std::fs::write(
+            dir.join(name).join("a.cedar"),
+            "permit(principal, action == AWS::Action::\"s3:GetObject\", resource);",
+        )
+        .unwrap();
+    }
+    let load =
+        |trial: &str| PolicySet::load_both(&dir.join("policies"), Some(&dir.join(trial)), Mode::Enforce, catalog());
+    let both = load("next").unwrap();
+    let ids: Vec<_> = both.summaries().map(|s| (s.id.to_owned(), s.observed)).collect();
+    assert_eq!(ids, [("a.cedar#1".to_owned(), false), ("next/a.cedar#1".to_owned(), true)]);
+    let errors = load("nowhere").unwrap_err();
+    assert!(errors.len() == 1 && errors[0].message.contains("cannot read the policy directory"), "{errors:?}");
+    std::fs::remove_dir_all(&dir).unwrap();
+}

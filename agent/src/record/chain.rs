@@ -3,8 +3,8 @@
 //! Each write leaves a link: what was written, as one line of JSON, and the SHA-256 over the link before it and that
 //! line. The tables beside it are what the links say, laid out for reading; [`verify`] checks both.
 
-use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension as _};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -33,6 +33,14 @@ pub(super) fn head(connection: &Connection) -> rusqlite::Result<(i64, [u8; 32])>
         Some(row) => Ok((row.get(0)?, row.get(1)?)),
         None => Ok((0, START)),
     }
+}
+
+/// The hash of a link that the database has; of number 0, what the chain starts from.
+pub(super) fn hash_of(connection: &Connection, seq: i64) -> rusqlite::Result<Option<[u8; 32]>> {
+    if seq == 0 {
+        return Ok(Some(START));
+    }
+    connection.query_row("SELECT hash FROM link WHERE seq = ?1", [seq], |row| row.get(0)).optional()
 }
 
 /// The first link that is not as it was written.
@@ -93,7 +101,7 @@ fn walk(connection: &Connection, laid_out: i64) -> rusqlite::Result<Result<(i64,
 }
 
 /// What a table may hold only with a link of a kind: in words, the ids, the kind.
-const ROWS: [(&str, &str, &str); 5] = [
+const ROWS: [(&str, &str, &str); 6] = [
     ("exchange", "SELECT id FROM exchange", "intent"),
     (
         "the outcome of exchange",
@@ -104,6 +112,7 @@ const ROWS: [(&str, &str, &str); 5] = [
     ("session", "SELECT id FROM session", "session"),
     ("the end of session", "SELECT id FROM session WHERE state <> 'open' OR ended IS NOT NULL", "end"),
     ("event", "SELECT id FROM event", "event"),
+    ("principal", "SELECT id FROM principal", "principal"),
 ];
 
 /// How a table row differs from the link that says what was written to it. `young`: it may not be there yet.
@@ -114,7 +123,7 @@ fn contradiction(connection: &Connection, kind: &str, body: &str, young: bool) -
         "intent" => (
             "exchange",
             "SELECT session, issuer, subject, started, pid, exe, host, method, target, action, operation, resources,
-             region, account, parameters, decision, policies, reason, observed FROM exchange WHERE id = ?1",
+             region, account, parameters, decision, policies, reason, observed, facts FROM exchange WHERE id = ?1",
             &[
                 "session",
                 "issuer",
@@ -135,6 +144,7 @@ fn contradiction(connection: &Connection, kind: &str, body: &str, young: bool) -
                 "policies",
                 "reason",
                 "observed",
+                "facts",
             ],
         ),
         "outcome" => (
@@ -147,6 +157,11 @@ fn contradiction(connection: &Connection, kind: &str, body: &str, young: bool) -
             "session",
             "SELECT name, issuer, subject, uid, cgroup, command, started FROM session WHERE id = ?1",
             &["name", "issuer", "subject", "uid", "cgroup", "command", "started"],
+        ),
+        "principal" => (
+            "principal",
+            "SELECT session, at, issuer, subject, groups, claims FROM principal WHERE id = ?1",
+            &["session", "at", "issuer", "subject", "groups", "claims"],
         ),
         "end" => ("session", "SELECT state, ended FROM session WHERE id = ?1", &["state", "at"]),
         "event" => ("event", "SELECT at, kind, fields, session FROM event WHERE id = ?1", &["at", "kind", "fields"]),

@@ -1,9 +1,9 @@
-//! The tables of exchanges and events: what the links say, laid out for reading.
+//! What the redo log holds, laid out in the database for reading: links, and the rows of exchanges and events.
 //!
-//! An exchange is durable when its links are. Its row is made later, with those of some hundred others, and mostly whole,
-//! since its outcome is known by then: a commit that somebody waits for writes few pages. Owns what has been
-//! written to the chain and not yet to the tables, in memory; after a death it is read from the chain again. Runs on the
-//! writer's thread, and once before that.
+//! An exchange is durable when its links are in the log. They come to the database later, with those of some hundred others,
+//! and its row mostly whole, since its outcome is known by then: each page is written once for all of them. Owns what has
+//! been promised and is not in the database yet, in memory; after a death it is read from the log again, and from links
+//! that no row speaks of. Runs on the writer's thread, and once before that.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,12 +12,12 @@ use serde::Deserialize;
 
 use super::line::{EventLine, IntentLine, OutcomeLine};
 use super::writer::micros;
-use super::{ExchangeId, Intent, Outcome, schema};
+use super::{ExchangeId, Intent, Outcome, chain, redo, schema};
 use crate::config::Durability;
 use crate::journal::Event;
 
 /// So many rows are laid out at once. With more, those who wait for the writer meanwhile would feel it.
-const ENOUGH: usize = 128;
+const ENOUGH: usize = 256;
 /// Or rows of so many bytes: those of an agent that says much must not fill the memory.
 const LARGE: usize = 1 << 20;
 /// How long a row may be owed.
@@ -28,9 +28,19 @@ const RETRY: Duration = Duration::from_secs(5);
 const MOST: usize = 1 << 14;
 const LARGEST: usize = 16 << 20;
 
-/// What the tables owe to the chain, oldest first.
+/// A link that the database does not have yet.
+#[derive(Debug)]
+pub(super) struct OwedLink {
+    pub seq: i64,
+    pub kind: &'static str,
+    pub body: String,
+    pub hash: [u8; 32],
+}
+
+/// What the database owes to the log, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Owed {
+    links: Vec<OwedLink>,
     exchanges: Vec<(ExchangeId, Box<Intent>, Option<Outcome>)>,
     /// Of exchanges that have a row already.
     outcomes: Vec<(ExchangeId, Outcome)>,
@@ -43,9 +53,16 @@ pub(super) struct Owed {
 }
 
 impl Owed {
+    pub(super) fn links(&mut self, links: &mut Vec<OwedLink>) {
+        self.begin();
+        self.bytes += links.iter().map(|l| l.body.len()).sum::<usize>();
+        self.links.append(links);
+    }
+
     pub(super) fn intent(&mut self, id: ExchangeId, intent: Box<Intent>) {
         self.begin();
         self.bytes += intent.parameters.len() + intent.target.len() + intent.reason.len();
+        self.bytes += intent.facts.as_ref().map_or(0, String::len);
         self.bytes += intent.resources.iter().map(String::len).sum::<usize>();
         self.exchanges.push((id, intent, None));
     }
@@ -95,6 +112,9 @@ pub(super) struct Layout<'c> {
     durability: Durability,
     /// Commits are synced to disk less than the configuration says.
     lax: bool,
+    begin: Statement<'c>,
+    commit: Statement<'c>,
+    link: Statement<'c>,
     exchange: Statement<'c>,
     outcome: Statement<'c>,
     event: Statement<'c>,
@@ -107,13 +127,16 @@ impl<'c> Layout<'c> {
             connection,
             durability,
             lax: false,
+            begin: connection.prepare("BEGIN IMMEDIATE")?,
+            commit: connection.prepare("COMMIT")?,
+            link: connection.prepare("INSERT INTO link (seq, kind, body, hash) VALUES (?1, ?2, ?3, ?4)")?,
             // A row that is there already is nobody's who writes to the chain.
             exchange: connection.prepare(
                 "INSERT OR REPLACE INTO exchange (id, session, issuer, subject, started, pid, exe, host, method, target,
                  action, operation, resources, region, account, parameters, decision, policies, reason, observed,
-                 status, request_id, bytes_sent, bytes_received, ended, error)
+                 status, request_id, bytes_sent, bytes_received, ended, error, facts)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-                 ?21, ?22, ?23, ?24, ?25, ?26)",
+                 ?21, ?22, ?23, ?24, ?25, ?26, ?27)",
             )?,
             outcome: connection.prepare(
                 "UPDATE exchange SET status = ?2, request_id = ?3, bytes_sent = ?4, bytes_received = ?5, ended = ?6, error = ?7
@@ -126,23 +149,37 @@ impl<'c> Layout<'c> {
         })
     }
 
-    /// Lays out all that is owed, which the links up to `head` say. What fails stays owed.
+    /// Lays out all that is owed, which the links up to `head` say. What fails stays owed. The log has it, too, so the next
+    /// sync to disk is soon enough.
     pub(super) fn pay(&mut self, owed: &mut Owed, head: i64) -> rusqlite::Result<()> {
         if owed.since.is_none() {
             return Ok(());
         }
+        if !self.lax {
+            self.lax = true;
+            self.connection.execute_batch("PRAGMA synchronous = NORMAL")?;
+        }
+        self.lay_out(owed, head)
+    }
+
+    /// The same, and whatever was laid out before is on the disk, too, when it returns.
+    pub(super) fn pay_for_good(&mut self, owed: &mut Owed, head: i64) -> rusqlite::Result<()> {
+        self.strict()?;
+        self.lay_out(owed, head)
+    }
+
+    fn lay_out(&mut self, owed: &mut Owed, head: i64) -> rusqlite::Result<()> {
         // Until it has been done.
         owed.failed = Some(Instant::now());
-        // Nothing is lost with it, so the next sync to disk is soon enough.
-        self.lax = true;
-        self.connection.execute_batch("PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE")?;
-        let mut result = self.rows(owed, head);
-        if result.is_ok() {
-            result = self.connection.execute_batch("COMMIT");
+        self.begin.execute([])?;
+        let result = self.rows(owed, head).and_then(|()| self.commit.execute([]).map(drop));
+        if result.is_err() {
+            // Others may have to get in to mend what is wrong.
+            self.rollback()?;
         }
-        self.strict()?;
         result?;
         // What has been there keeps its room.
+        owed.links.clear();
         owed.exchanges.clear();
         owed.outcomes.clear();
         owed.events.clear();
@@ -150,11 +187,17 @@ impl<'c> Layout<'c> {
         Ok(())
     }
 
-    /// Makes sure that the next commit is synced to disk as the configuration says, and that nothing is left of the last.
-    pub(super) fn strict(&mut self) -> rusqlite::Result<()> {
+    /// Makes sure that nothing is left of a transaction that failed.
+    fn rollback(&mut self) -> rusqlite::Result<()> {
         if !self.connection.is_autocommit() {
             self.connection.execute_batch("ROLLBACK")?;
         }
+        Ok(())
+    }
+
+    /// Makes sure that the next commit is synced to disk as the configuration says, and that nothing is left of the last.
+    pub(super) fn strict(&mut self) -> rusqlite::Result<()> {
+        self.rollback()?;
         if self.lax {
             self.connection.execute_batch(schema::synced(self.durability))?;
             self.lax = false;
@@ -163,6 +206,9 @@ impl<'c> Layout<'c> {
     }
 
     fn rows(&mut self, owed: &Owed, head: i64) -> rusqlite::Result<()> {
+        for link in &owed.links {
+            self.link(link.seq, link.kind, &link.body, &link.hash)?;
+        }
         for (id, intent, outcome) in &owed.exchanges {
             let outcome = outcome.as_ref().map(|o| OutcomeLine::new(*id, o));
             self.exchange(&IntentLine::new(*id, intent), outcome.as_ref())?;
@@ -174,6 +220,11 @@ impl<'c> Layout<'c> {
             self.event(&EventLine::new(*id, micros(*at), event), event.session.as_deref())?;
         }
         self.upto.execute([head])?;
+        Ok(())
+    }
+
+    pub(super) fn link(&mut self, seq: i64, kind: &str, body: &str, hash: &[u8; 32]) -> rusqlite::Result<()> {
+        self.link.execute(params![seq, kind, body, hash])?;
         Ok(())
     }
 
@@ -205,6 +256,7 @@ impl<'c> Layout<'c> {
             o.map(|o| o.bytes_received),
             o.map(|o| o.ended),
             o.map(|o| &o.error),
+            i.facts,
         ])?;
         Ok(())
     }
@@ -221,10 +273,16 @@ impl<'c> Layout<'c> {
     }
 }
 
-/// Lays out the links that a daemon wrote before it died, and whose rows it did not come to.
-pub(super) fn replay(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {
+/// Lays out what a daemon promised in its log before it died, and what links say whose rows it did not come to.
+pub(super) fn replay(connection: &Connection, durability: Durability, log: &[u8]) -> rusqlite::Result<()> {
     let transaction = connection.unchecked_transaction()?;
     let mut layout = Layout::prepare(connection, durability)?;
+    let (head, _) = chain::head(connection)?;
+    for link in redo::promised(log, |seq| chain::hash_of(connection, seq))? {
+        if link.seq > head {
+            layout.link(link.seq, link.kind, link.body, &link.hash)?;
+        }
+    }
     let mut links = connection.prepare(
         "SELECT seq, kind, body FROM link WHERE seq > (SELECT coalesce(max(seq), 0) FROM laid_out) ORDER BY seq",
     )?;
@@ -241,7 +299,7 @@ pub(super) fn replay(connection: &Connection, durability: Durability) -> rusqlit
                 let session = fields.as_ref().and_then(|f| f["TOLLGATE_SESSION"].as_str());
                 layout.event(&line, session)
             }),
-            // The tables of sessions are written with their links.
+            // The tables of sessions and principals are written with their links.
             _ => None,
         }
         .transpose()?;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::writer::micros;
-use super::{ExchangeId, Intent, Outcome, SessionRow};
+use super::{ExchangeId, Intent, Outcome, PrincipalRow, SessionRow};
 use crate::journal::Event;
 use crate::session::SessionId;
 
@@ -52,6 +52,8 @@ pub(super) struct IntentLine<'a> {
     #[serde(borrow)]
     pub reason: Cow<'a, str>,
     pub observed: bool,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<Cow<'a, str>>,
 }
 
 impl<'a> IntentLine<'a> {
@@ -77,6 +79,7 @@ impl<'a> IntentLine<'a> {
             policies: lines(&i.policies),
             reason: i.reason.as_str().into(),
             observed: i.observed,
+            facts: i.facts.as_deref().map(Cow::from),
         }
     }
 }
@@ -140,6 +143,31 @@ impl<'a> SessionLine<'a> {
             cgroup: &s.cgroup,
             command,
             started: micros(s.started),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct PrincipalLine<'a> {
+    id: &'a str,
+    session: &'a str,
+    at: i64,
+    issuer: Option<&'a str>,
+    subject: &'a str,
+    groups: &'a str,
+    claims: &'a str,
+}
+
+impl<'a> PrincipalLine<'a> {
+    pub(super) fn new(id: &'a str, p: &'a PrincipalRow) -> Self {
+        Self {
+            id,
+            session: p.session.as_str(),
+            at: micros(p.at),
+            issuer: p.issuer.as_deref(),
+            subject: &p.subject,
+            groups: &p.groups,
+            claims: &p.claims,
         }
     }
 }

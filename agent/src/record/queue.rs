@@ -16,7 +16,7 @@ const LIMIT: usize = 1 << 16;
 const LINGER: Duration = Duration::from_millis(20);
 /// How long the first of several is kept waiting for the others: a few syncs to a fast disk, which cost as much CPU as a
 /// dozen exchanges each. With one exchange at a time nobody is ever kept.
-const GATHER: Duration = Duration::from_micros(500);
+const GATHER: Duration = Duration::from_micros(1000);
 /// Every so many batches one more write is hoped for than came last time.
 const PROBE: u32 = 16;
 
@@ -166,7 +166,8 @@ impl<T> Queue<T> {
             state = waited.0;
             state.wanted = 1;
         }
-        state.expected = state.urgent;
+        // Slowly fewer: half of them may have gone with the last batch, and then each half would go on by itself.
+        state.expected = state.urgent.max(state.expected - state.expected.div_ceil(8));
         state
     }
 

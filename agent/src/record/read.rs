@@ -3,12 +3,15 @@
 //! Each call opens nothing new; a [`Reader`] has a read-only connection and belongs on a blocking thread. Who must see what
 //! has been written until now flushes the [`Store`](super::Store) first.
 
+mod judged;
+
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::RecordError;
+pub use judged::Judged;
 
 /// A session, as it is listed. Times are microseconds since 1970, UTC.
 #[derive(Debug, Clone, Serialize, Deserialize)]

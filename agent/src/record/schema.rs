@@ -73,6 +73,19 @@ const STEPS: &[&str] = &[
     CREATE TABLE laid_out (seq INTEGER NOT NULL);
     INSERT INTO laid_out SELECT coalesce(max(seq), 0) FROM link;
 ",
+    "
+    CREATE TABLE principal (
+        id TEXT PRIMARY KEY,
+        session TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        issuer TEXT,
+        subject TEXT NOT NULL,
+        groups TEXT NOT NULL,
+        claims TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX principal_session ON principal (session, at);
+    ALTER TABLE exchange ADD COLUMN facts TEXT;
+",
 ];
 
 /// Opens for writing: makes what is missing, refuses what is newer.
@@ -81,7 +94,7 @@ pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, Re
     private(path).map_err(|e| failed(e.to_string()))?;
     let connection = Connection::open(path).map_err(|e| failed(e.to_string()))?;
     connection
-        .execute_batch(&format!("PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; {}; PRAGMA busy_timeout = 5000; PRAGMA wal_autocheckpoint = 2000; PRAGMA cache_size = -256;", synced(durability)))
+        .execute_batch(&format!("PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; {}; PRAGMA busy_timeout = 5000; PRAGMA wal_autocheckpoint = 2000; PRAGMA cache_size = -1024;", synced(durability)))
         .map_err(|e| failed(e.to_string()))?;
     let taken: i64 =
         connection.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(|e| failed(e.to_string()))?;

@@ -1,8 +1,8 @@
 //! The writer thread, and the handle that everybody else holds.
 //!
-//! Group commit: the thread takes everything that has queued up, writes its links in one transaction, and answers all
-//! waiters after the commit. What fails is retried one by one, so that one bad row does not take the others with it. Rows
-//! of exchanges and events come later, see [`super::layout`].
+//! Group commit: the thread takes everything that has queued up, writes its links to the redo log at once, and answers
+//! all waiters after that. What fails is retried one by one, so that one bad row does not take the others with it. Links and rows
+//! come to the database later, see [`super::layout`]; those of sessions, which are rare, at once.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,10 +13,11 @@ use rusqlite::{Connection, Statement, params};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::layout::{self, Layout, Owed};
-use super::line::{EndLine, EventLine, IntentLine, OutcomeLine, SessionLine};
+use super::layout::{self, Layout, Owed, OwedLink};
+use super::line::{EndLine, EventLine, IntentLine, OutcomeLine, PrincipalLine, SessionLine};
 use super::queue::{Queue, Refused};
-use super::{ExchangeId, Intent, Outcome, RecordError, SessionRow, chain, schema};
+use super::redo::{self, Redo};
+use super::{ExchangeId, Intent, Outcome, PrincipalRow, RecordError, SessionRow, chain, schema};
 use crate::config::Durability;
 use crate::journal::Event;
 use crate::session::SessionId;
@@ -29,8 +30,16 @@ enum Write {
     Outcome(ExchangeId, Outcome),
     OpenSession(Box<SessionRow>, Answer),
     EndSession(SessionId, &'static str, SystemTime, Answer),
+    Principal(Box<PrincipalRow>),
     Event(SystemTime, Box<Event>),
     Flush(Answer),
+}
+
+impl Write {
+    /// Whether it goes to a table at once.
+    fn is_of_a_session(&self) -> bool {
+        matches!(self, Self::OpenSession(..) | Self::EndSession(..) | Self::Principal(_))
+    }
 }
 
 /// The record, for writing. Cheap to clone.
@@ -60,7 +69,10 @@ impl Store {
     pub fn open(path: &Path, durability: Durability) -> Result<Self, RecordError> {
         let connection = schema::open(path, durability)?;
         let failed = |e: rusqlite::Error| RecordError::Open { path: path.into(), message: e.to_string() };
-        layout::replay(&connection, durability).map_err(failed)?;
+        let log = redo::beside(path);
+        let unreadable = |e: std::io::Error| RecordError::Open { path: log.clone(), message: e.to_string() };
+        layout::replay(&connection, durability, &redo::read(&log).map_err(unreadable)?).map_err(failed)?;
+        let log = Redo::open(&log, durability).map_err(unreadable)?;
         let head = chain::head(&connection).map_err(failed)?;
         let laid_out = Arc::new(AtomicI64::new(head.0));
         let last: i64 =
@@ -78,7 +90,7 @@ impl Store {
             .name("record".into())
             .spawn({
                 let laid_out = laid_out.clone();
-                move || match Writer::new(&connection, durability, head, last_event, laid_out) {
+                move || match Writer::new(&connection, durability, log, head, last_event, laid_out) {
                     Ok(mut writer) => writer.run(&ending.0),
                     Err(e) => tracing::error!("the record cannot be written: {e}"),
                 }
@@ -118,6 +130,11 @@ impl Store {
 
     pub async fn end_session(&self, id: SessionId, state: &'static str, at: SystemTime) -> Result<(), RecordError> {
         self.ask(|answer| Write::EndSession(id, state, at, answer)).await
+    }
+
+    /// Writes who a session acts for. Does not wait; what is decided afterwards comes after it.
+    pub fn principal(&self, row: PrincipalRow) {
+        self.put(Write::Principal(Box::new(row)));
     }
 
     /// Writes an event. Does not wait.
@@ -182,7 +199,7 @@ struct Statements<'c> {
     commit: Statement<'c>,
     session: Statement<'c>,
     end: Statement<'c>,
-    link: Statement<'c>,
+    principal: Statement<'c>,
 }
 
 impl<'c> Statements<'c> {
@@ -194,7 +211,9 @@ impl<'c> Statements<'c> {
                 "INSERT INTO session (id, name, issuer, subject, uid, cgroup, command, started, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'open')",
             )?,
             end: connection.prepare("UPDATE session SET state = ?2, ended = ?3 WHERE id = ?1")?,
-            link: connection.prepare("INSERT INTO link (seq, kind, body, hash) VALUES (?1, ?2, ?3, ?4)")?,
+            principal: connection.prepare(
+                "INSERT INTO principal (id, session, at, issuer, subject, groups, claims) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?,
         })
     }
 }
@@ -202,29 +221,31 @@ impl<'c> Statements<'c> {
 struct Writer<'c> {
     statements: Statements<'c>,
     layout: Layout<'c>,
+    log: Redo,
     owed: Owed,
+    /// Links of the commit that is being made.
+    links: Vec<OwedLink>,
     laid_out: Arc<AtomicI64>,
     head: (i64, [u8; 32]),
     /// Number of the last event whose link has been written.
     event: i64,
     /// The same, of those that have been committed.
     settled: i64,
-    /// A link's body while it is built, kept for its memory.
-    line: Vec<u8>,
 }
 
 impl<'c> Writer<'c> {
     fn new(
         connection: &'c Connection,
         durability: Durability,
+        log: Redo,
         head: (i64, [u8; 32]),
         event: i64,
         laid_out: Arc<AtomicI64>,
     ) -> rusqlite::Result<Self> {
         let statements = Statements::prepare(connection)?;
         let layout = Layout::prepare(connection, durability)?;
-        let (owed, line) = (Owed::default(), Vec::new());
-        Ok(Self { statements, layout, owed, laid_out, head, event, settled: event, line })
+        let (owed, links) = (Owed::default(), Vec::new());
+        Ok(Self { statements, layout, log, owed, links, laid_out, head, event, settled: event })
     }
 
     fn run(&mut self, queue: &Queue<Write>) {
@@ -268,6 +289,7 @@ impl<'c> Writer<'c> {
                 self.owed.event(self.settled, at, event);
             }
             Write::Flush(_) => flushes.push(write),
+            Write::Principal(_) => {}
             Write::OpenSession(..) | Write::EndSession(..) => answer(write, Ok(())),
         }
     }
@@ -296,14 +318,46 @@ impl<'c> Writer<'c> {
         result.map_err(|e| RecordError::Write(e.to_string()))
     }
 
-    fn try_commit(&mut self, batch: &[Write]) -> rusqlite::Result<()> {
-        // A failed COMMIT may have left its transaction open.
+    fn try_commit(&mut self, batch: &[Write]) -> Result<(), Failed> {
+        self.links.clear();
+        if batch.iter().any(Write::is_of_a_session) {
+            return self.commit_to_database(batch);
+        }
+        let before = self.head;
+        for write in batch {
+            self.write(write)?;
+        }
+        let Some(first) = self.links.first() else { return Ok(()) };
+        self.log.begin(first.seq);
+        for link in &self.links {
+            self.log.link(link.kind, &link.body);
+        }
+        if !self.log.has_room() {
+            self.layout.pay_for_good(&mut self.owed, before.0)?;
+            self.laid_out.store(before.0, Ordering::Release);
+            self.log.restart();
+        }
+        self.log.commit(&self.head.1)?;
+        self.owed.links(&mut self.links);
+        Ok(())
+    }
+
+    /// What goes to tables of its own goes there with its links, and past the log.
+    fn commit_to_database(&mut self, batch: &[Write]) -> Result<(), Failed> {
+        // The links before these first.
+        self.layout.pay(&mut self.owed, self.head.0)?;
         self.layout.strict()?;
         self.statements.begin.execute([])?;
         for write in batch {
             self.write(write)?;
         }
+        for link in &self.links {
+            self.layout.link(link.seq, link.kind, &link.body, &link.hash)?;
+        }
         self.statements.commit.execute([])?;
+        // Synced with the database's own log, as all that was laid out before. What the redo log gets next does not go on
+        // from what it has.
+        self.log.restart();
         Ok(())
     }
 
@@ -316,6 +370,7 @@ impl<'c> Writer<'c> {
                 self.statements.end.execute(params![id.as_str(), state, micros(*at)])?;
                 self.link("end", &EndLine::new(id, state, micros(*at)))
             }
+            Write::Principal(row) => self.principal(row),
             Write::Event(at, event) => {
                 self.event += 1;
                 self.link("event", &EventLine::new(self.event, micros(*at), event))
@@ -339,18 +394,32 @@ impl<'c> Writer<'c> {
         self.link("session", &SessionLine::new(s, &command))
     }
 
-    fn link(&mut self, kind: &str, body: &impl Serialize) -> rusqlite::Result<()> {
-        self.line.clear();
-        let written = serde_json::to_writer(&mut self.line, body).map_err(|e| e.to_string());
-        let body = written.and_then(|()| std::str::from_utf8(&self.line).map_err(|e| e.to_string()));
-        // Neither happens: names are text, and so is JSON. What is not in the chain must not be in the tables.
-        let body = body.map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+    fn principal(&mut self, p: &PrincipalRow) -> rusqlite::Result<()> {
+        // The number of the link to come: nothing else has it.
+        let id = format!("{}-{}", p.session, self.head.0 + 1);
+        let (session, at) = (p.session.as_str(), micros(p.at));
+        self.statements.principal.execute(params![id, session, at, p.issuer, p.subject, p.groups, p.claims])?;
+        self.link("principal", &PrincipalLine::new(&id, p))
+    }
+
+    fn link(&mut self, kind: &'static str, body: &impl Serialize) -> rusqlite::Result<()> {
+        // Does not happen: names are text. What is not in the chain must not be in the tables.
+        let body = serde_json::to_string(body).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
         let seq = self.head.0 + 1;
-        let hash = chain::hash(&self.head.1, seq, kind, body);
-        self.statements.link.execute(params![seq, kind, body, hash])?;
+        let hash = chain::hash(&self.head.1, seq, kind, &body);
+        self.links.push(OwedLink { seq, kind, body, hash });
         self.head = (seq, hash);
         Ok(())
     }
+}
+
+/// Why a commit was not made.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Database(#[from] rusqlite::Error),
+    #[error("{0} (the redo log beside the database)")]
+    Log(#[from] std::io::Error),
 }
 
 fn answer(write: Write, result: Result<(), RecordError>) {
@@ -359,7 +428,7 @@ fn answer(write: Write, result: Result<(), RecordError>) {
         Write::Intent(_, _, a) | Write::OpenSession(_, a) | Write::EndSession(_, _, _, a) | Write::Flush(a) => {
             drop(a.send(result))
         }
-        Write::Outcome(..) | Write::Event(..) => {
+        Write::Outcome(..) | Write::Event(..) | Write::Principal(..) => {
             if let Err(e) = result {
                 tracing::error!("{e}");
             }

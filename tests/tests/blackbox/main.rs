@@ -11,6 +11,7 @@ mod control;
 mod credentials;
 mod destination;
 mod errors;
+mod explain;
 mod http2;
 mod identity;
 mod mask;

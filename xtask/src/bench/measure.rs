@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
+use super::alone::Stages;
 use super::client::{self, Bulk, Connect, Idle, Small, Staying};
 use super::contender::{Contender, HELD_KEY, Kind, Upstream};
-use super::judge::Judging;
 use super::process::{cpu_seconds, resident_kib};
 use super::{Places, say};
 
@@ -136,7 +136,7 @@ pub struct Results {
     pub bulk: BTreeMap<(Kind, Transfer), Vec<BulkRun>>,
     pub connect: ConnectRuns,
     pub memory: BTreeMap<Kind, Memory>,
-    pub judging: Option<Judging>,
+    pub stages: Option<Stages>,
     /// Resident KiB at the very end.
     pub at_end: BTreeMap<Kind, f64>,
 }

@@ -29,7 +29,8 @@ const HOW: &str = "
 - Small: DynamoDB `GetItem`, 512 distinct requests, about 0.6 KiB with the headers. Large: S3 `GetObject`, `PutObject` with an unsigned payload, and
   `PutObject` as aws-chunked with a trailer, on one connection.
 - *Recognise and judge* is from host, head and body of a signed DynamoDB `GetItem` to the decision, on one thread, with nothing else: no network, no
-  signature, no record (`agent/examples/judge.rs`).
+  signature, no record. *Verify and sign* is from its parts to the signed ones, *signed chunks* an upload of 32 MiB in chunks of 128 KiB that comes in
+  pieces of 16 KiB (`agent/examples/alone`).
 - CPU is user and system time of the proxy's processes (`/proc/PID/stat`), over all requests of a run. Memory is `VmRSS`; an idle connection is one that
   made a request and stays; they are opened one after another and share one pooled connection upstream. *Growth* is the peak during the transfer less what was resident before it.
 - Connect is the time of connect(2) alone, one at a time, to a listener that only accepts. It is taken in pairs, *without* Tollgate loaded and at once

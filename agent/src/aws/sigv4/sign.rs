@@ -13,7 +13,7 @@ use super::chain::{Chain, Key};
 use super::verify::{signature, string_to_sign};
 use super::{
     Algorithm, Payload, SigError, SigningKeys, Stamp, TERMINATOR, TokenKind, X_AMZ_CONTENT_SHA256, X_AMZ_DATE,
-    X_AMZ_REGION_SET, X_AMZ_S3SESSION_TOKEN, X_AMZ_SECURITY_TOKEN,
+    X_AMZ_REGION_SET, X_AMZ_S3SESSION_TOKEN, X_AMZ_SECURITY_TOKEN, lower_hex,
 };
 use crate::credential::Held;
 
@@ -98,7 +98,7 @@ pub fn sign(parts: &mut Parts, order: &Order<'_>, keys: &SigningKeys) -> Result<
         _ => {
             let place = format!("{region}/{signing_name}");
             let key = keys.key(&held.secret_access_key, stamp.date(), region, signing_name);
-            let signature = hex::encode(signature(key.clone(), &stamp, &place, &canonical));
+            let signature = lower_hex(&signature(key.clone(), &stamp, &place, &canonical));
             let secret = (*order.payload == Payload::Events).then(|| held.secret_access_key.clone());
             (Key::Hmac(key, secret), place, signature)
         }
@@ -117,18 +117,22 @@ pub fn sign(parts: &mut Parts, order: &Order<'_>, keys: &SigningKeys) -> Result<
 
 /// Takes out the agent's signature and everything that speaks of one connection only.
 fn strip(headers: &mut HeaderMap) {
-    for name in [AUTHORIZATION, CONNECTION, DATE, EXPECT, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
-    }
-    for name in [
-        X_AMZ_CONTENT_SHA256,
-        X_AMZ_DATE,
-        X_AMZ_SECURITY_TOKEN,
-        X_AMZ_REGION_SET,
-        X_AMZ_S3SESSION_TOKEN,
-        "keep-alive",
-        "proxy-connection",
-    ] {
+    let ours = |n: &&HeaderName| {
+        [AUTHORIZATION, CONNECTION, DATE, EXPECT, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE].contains(n)
+            || matches!(
+                n.as_str(),
+                X_AMZ_CONTENT_SHA256
+                    | X_AMZ_DATE
+                    | X_AMZ_SECURITY_TOKEN
+                    | X_AMZ_REGION_SET
+                    | X_AMZ_S3SESSION_TOKEN
+                    | "keep-alive"
+                    | "proxy-connection"
+            )
+    };
+    // Looking each of them up would cost more than going through those that are there.
+    let found: Vec<HeaderName> = headers.keys().filter(ours).cloned().collect();
+    for name in found {
         headers.remove(name);
     }
 }

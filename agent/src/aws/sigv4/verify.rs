@@ -91,8 +91,8 @@ pub fn verify(claim: &Claim, parts: &Parts, given: &Given<'_>, keys: &SigningKey
     if !found {
         return Err(SigError::Mismatch);
     }
-    let last = hex::encode(&claim.signature);
-    Ok(claim.payload.is_in_pieces().then(|| Chain { key, stamp: claim.stamp, place, last, padded: None }))
+    let last = || hex::encode(&claim.signature);
+    Ok(claim.payload.is_in_pieces().then(|| Chain { key, stamp: claim.stamp, place, last: last(), padded: None }))
 }
 
 fn check_time(claim: &Claim, now: &Stamp) -> Result<(), SigError> {

@@ -77,14 +77,14 @@ pub(super) fn answer_all(
 }
 
 /// A request as a line has it.
-pub(super) struct Asked {
+pub(in crate::cli) struct Asked {
     pub parts: Parts,
     pub host: String,
     pub body: Vec<u8>,
 }
 
 impl Asked {
-    pub(super) fn read(line: &[u8]) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn read(line: &[u8]) -> anyhow::Result<Self> {
         let line: Line = serde_json::from_slice(line).map_err(|e| anyhow::anyhow!("not a request as JSON: {e}"))?;
         let body = STANDARD.decode(&line.body).map_err(|e| anyhow::anyhow!("`body` is not base64: {e}"))?;
         let uri: http::Uri = line.url.parse().map_err(|e| anyhow::anyhow!("`url` is not a URL: {e}"))?;
@@ -102,7 +102,7 @@ impl Asked {
     }
 
     /// The claim and the operation, as the data path finds them. `Err`: it would refuse the request unjudged.
-    pub(super) fn understood(
+    pub(in crate::cli) fn understood(
         &mut self,
         endpoint: &Endpoint,
         account: Option<&str>,

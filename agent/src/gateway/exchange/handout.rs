@@ -31,11 +31,18 @@ const LIFE: Duration = Duration::from_secs(12 * 3600);
 /// Why an operation is denied whatever the policies say; `None`: it is theirs to decide.
 pub(super) fn forbidden(operation: &Operation) -> Option<String> {
     match handout::of(operation).map(|h| &h.treatment) {
-        Some(Treatment::Denied(reason)) => Some(format!("its answer carries credentials, and {reason}")),
+        Some(Treatment::Denied(reason)) => Some(format!("{CARRIES}, and {reason}")),
         // Nobody has said what to do about it.
-        None if operation.credentials_in_output => Some("its answer carries credentials".into()),
+        None if operation.credentials_in_output => Some(CARRIES.into()),
         _ => None,
     }
+}
+
+const CARRIES: &str = "its answer carries credentials";
+
+/// Whether a reason is one of [`forbidden`]'s.
+pub(super) fn is_forbidden(reason: &str) -> bool {
+    reason.starts_with(CARRIES)
 }
 
 /// The placeholder has ended: what to do depends on what stands behind it.

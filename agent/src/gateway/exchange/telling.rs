@@ -155,6 +155,7 @@ impl Exchange<'_> {
             policies: policies.to_vec(),
             reason: reason.to_owned(),
             observed,
+            facts: operation.and_then(|o| self.facts(o)),
         }
     }
 
@@ -167,9 +168,9 @@ impl Exchange<'_> {
 }
 
 /// Longest text of one kind in a row of the record: an agent must not fill the disk with a few requests.
-const LONGEST: usize = 64 << 10;
+pub(super) const LONGEST: usize = 64 << 10;
 /// Most resources in a row.
-const MOST: usize = 100;
+pub(super) const MOST: usize = 100;
 
 /// Parameters as they are, or what stands for them where they are too long: their length and digest.
 fn bounded(json: String) -> String {

@@ -41,6 +41,7 @@ impl Exchange<'_> {
             let mut event = self.connection.event(Kind::Identity);
             event.reason = Some(format!("{said} by AssumeRoleWithWebIdentity from inside the session"));
             core.journal.emit(event);
+            core.record_principal(&session.id, &principal, self.started);
         }
         let ends = principal.expires.map_or(placeholder.expires, |end| end.min(placeholder.expires));
         let audience = match principal.claims.get("aud") {

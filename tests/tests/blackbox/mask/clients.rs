@@ -57,7 +57,7 @@ fn the_cli_boto3_and_javascript_read_what_is_left() {
         assert_eq!(found["deep"]["M"]["flag"]["BOOL"], false);
     };
     let script = format!(
-        r#"
+        r##"
 from decimal import Decimal
 s3 = boto3.client("s3")
 answer = s3.get_object(Bucket="{BUCKET}", Key="masked/people.json", ChecksumMode="ENABLED")
@@ -72,7 +72,7 @@ print(json.dumps({{
     "item": boto3.client("dynamodb").get_item(TableName="t", Key={{"id": {{"S": "1"}}}}, ProjectionExpression="id, #v, card, deep",
         ExpressionAttributeNames={{"#v": "value"}})["Item"],
 }}, default=list))
-"#
+"##
     );
     let found = python(&agent, &script);
     object(&found["object"]);

@@ -82,11 +82,10 @@ print(json.dumps([
 
 /// Looks through all files that the daemon writes, for the values and for their base64.
 fn nothing_of(host: &Host, secrets: &[&str]) {
-    use base64::Engine as _;
     let spellings: Vec<String> = secrets
         .iter()
         .flat_map(|s| {
-            [(*s).to_owned(), base64::engine::general_purpose::STANDARD.encode(s).trim_end_matches('=').to_owned()]
+            [(*s).to_owned(), aws_smithy_types::base64::encode(s).trim_end_matches('=').to_owned()]
         })
         .collect();
     let mut files = vec![host.dir().join("daemon.log")];

@@ -1,6 +1,4 @@
-//! `cargo xtask bench` times recognising and judging with this: how long a small request takes, without any network.
-//!
-//! Prints one line of JSON: nanoseconds at the median for each set of policies, and the time that loading them took.
+//! Recognising and judging a small request: nanoseconds at the median for each set of policies, and what loading them took.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -12,9 +10,6 @@ use tollgate::aws::operation::{Scope, route};
 use tollgate::config::Mode;
 use tollgate::identity::Principal;
 use tollgate::policy::{CredentialFacts, Effect, PolicySet, ProcessFacts, Question, SessionFacts};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const HOST: &str = "dynamodb.us-east-1.amazonaws.com";
 const BODY: &[u8] = br#"{"TableName":"orders","Key":{"id":{"S":"0123456789"}},"ConsistentRead":true}"#;
@@ -34,7 +29,7 @@ const OTHERS: &[&str] = &[
     "rds:CreateDBInstance",
 ];
 
-fn main() -> anyhow::Result<()> {
+pub fn measure() -> anyhow::Result<serde_json::Value> {
     let mut out = serde_json::Map::new();
     for (name, all, own) in [("few", 10, 5), ("many", 1_000, 5), ("own", 1_000, 100)] {
         let start = Instant::now();
@@ -50,8 +45,7 @@ fn main() -> anyhow::Result<()> {
         });
         out.insert(name.to_owned(), figure);
     }
-    println!("{}", serde_json::Value::Object(out));
-    Ok(())
+    Ok(out.into())
 }
 
 /// Policies of which some name the service that is asked.

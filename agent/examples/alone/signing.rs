@@ -1,6 +1,5 @@
-//! What signing costs: a small request verified and signed anew, and signed chunks against SHA-256's own speed.
-//!
-//! `cargo bench -p tollgate --bench signing` prints a line of JSON. Runs in one thread; each figure is the best of several.
+//! Signing: a small request verified and signed anew, and signed chunks against SHA-256's own speed. Each figure is the best
+//! of several.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,7 +15,7 @@ const ROUNDS: usize = 9;
 const CHUNK: usize = 128 << 10;
 const CHUNKS: usize = 256;
 
-fn main() {
+pub fn measure() -> anyhow::Result<serde_json::Value> {
     let keys = SigningKeys::default();
     let (agent, held) =
         (credentials("ASIAPLACEHOLDER00000", "placeholder"), credentials("ASIAHELDHELDHELDHELD", "held"));
@@ -73,16 +72,13 @@ fn main() {
     });
     let rate = |bytes: usize, time: Duration| bytes as f64 / time.as_secs_f64() / 1e6;
     let (hashing, chunking) = (rate(CHUNK, hash), rate(CHUNK * CHUNKS, chunks));
-    println!(
-        "{}",
-        serde_json::json!({
-            "sign_us": sign.as_secs_f64() * 1e6,
-            "verify_and_sign_us": both.as_secs_f64() * 1e6,
-            "sha256_mb_s": hashing,
-            "chunks_mb_s": chunking,
-            "chunks_of_sha256": chunking / hashing,
-        })
-    );
+    Ok(serde_json::json!({
+        "sign_us": sign.as_secs_f64() * 1e6,
+        "verify_and_sign_us": both.as_secs_f64() * 1e6,
+        "sha256_mb_s": hashing,
+        "chunks_mb_s": chunking,
+        "chunks_of_sha256": chunking / hashing,
+    }))
 }
 
 fn credentials(id: &str, secret: &str) -> Held {
