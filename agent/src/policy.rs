@@ -350,6 +350,11 @@ impl PolicySet {
         self.all().rules.is_empty()
     }
 
+    /// Masks that policies ask for, each with its policy's file and line.
+    pub fn masks(&self) -> impl Iterator<Item = (&str, &str, usize)> {
+        self.engine.rules.iter().filter_map(|rule| Some((rule.mask.as_deref()?, &*rule.file, rule.line)))
+    }
+
     /// The policies, in the order in which they were read.
     pub fn summaries(&self) -> impl Iterator<Item = PolicySummary<'_>> {
         self.all().rules.iter().map(|rule| PolicySummary {
