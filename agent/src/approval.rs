@@ -1,185 +1,206 @@
-//! Exchanges that wait for a person.
+//! Requests that wait for people.
 //!
-//! Owns the pending requests and their answers, each transition in the record as an event by the caller. A request that
-//! nobody answers in time expires; nothing is approved by silence. Never lets a tagged process answer: answers come
-//! through the control socket, which refuses those.
+//! Owns what is asked, who has answered, and the states that a request goes through: `pending`, `approved`, `denied`,
+//! `expired`, `cancelled`, `consumed`, `revoked`. Each step is in the record, chained and durable, before it has an
+//! effect, and of two who take one at once one does. Nothing is approved by silence, and nobody approves for themselves;
+//! that a tagged process never gets here is the control socket's to see to. Never knows HTTP, neither the agent's nor the
+//! approver's: [`Approvals`] is what every way to ask and to answer goes through. Runs on its callers' tasks; steps on
+//! tasks of their own, so that nobody who goes away leaves one half done.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod digest;
+mod hold;
+mod key;
+mod person;
+mod room;
+mod state;
 
-use tokio::sync::oneshot;
+use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+pub use digest::Request;
+pub use hold::{Held, Holding};
+pub use key::key;
+pub use person::{Approver, Person};
+pub use room::{Approvals, Filter, read};
+pub use state::{Answer, Refused};
+
+use crate::policy::Terms;
+use crate::record::RecordError;
 use crate::session::SessionId;
 
-/// How long an exchange is held: below the shortest read timeout of common clients (60 s).
-const HOLD: Duration = Duration::from_secs(50);
+/// Where a request is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    Pending,
+    /// Enough people have said yes, and it has not been used up, or may be used until its window ends.
+    Approved,
+    Denied,
+    /// Its deadline, or its window's end, came.
+    Expired,
+    /// Its client went away, or its session was revoked.
+    Cancelled,
+    /// One request went through with it, and no other will.
+    Consumed,
+    /// Taken back before it was used up.
+    Revoked,
+}
 
-/// What a person is asked.
-#[derive(Debug, Clone)]
-pub struct Request {
+impl State {
+    pub const ALL: [Self; 7] =
+        [Self::Pending, Self::Approved, Self::Denied, Self::Expired, Self::Cancelled, Self::Consumed, Self::Revoked];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Approved => "approved",
+            Self::Denied => "denied",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+            Self::Consumed => "consumed",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    /// Whether nothing can become of it any more.
+    pub fn is_over(self) -> bool {
+        !matches!(self, Self::Pending | Self::Approved)
+    }
+}
+
+/// What people are asked. Never changes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ask {
     pub session: SessionId,
+    pub session_name: String,
+    pub issuer: Option<String>,
     pub subject: String,
+    /// Unix user of the session.
+    pub uid: u32,
+    pub exe: String,
+    pub pid: u32,
+    /// `s3:PutObject`, as AWS calls the operation.
+    pub operation: String,
+    /// Its IAM actions.
     pub action: String,
-    pub resource: String,
+    pub resources: Vec<String>,
+    pub region: String,
+    pub account: Option<String>,
+    /// Whose credentials it would be signed with, where that is known.
+    pub credential: String,
     /// Members of the request as JSON, sensitive ones taken out.
     pub parameters: String,
-    /// Whose approval the policy asks for.
-    pub group: String,
+    pub policies: Vec<String>,
+    /// The policy's sentence.
+    pub reason: String,
+    pub terms: Terms,
+    /// What makes it the same request when it is sent again; see [`Request`].
+    pub digest: String,
 }
 
-/// What came of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    Approved,
-    /// With what the agent is told.
-    Refused(String),
+/// How far it has come. Times are microseconds since 1970.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Counts the steps, from 1.
+    pub version: u32,
+    pub state: State,
+    pub asked: i64,
+    /// Absolute: it is approved and used before, or not at all.
+    pub deadline: i64,
+    /// When the last step was taken.
+    pub changed: i64,
+    /// Who took the last step, and why; empty: nobody, time did.
+    pub who: String,
+    pub why: String,
+    /// What the agent says it is for.
+    pub note: Option<String>,
+    /// One a person, in the order they came.
+    pub votes: Vec<Vote>,
+    /// More than the one request, until then.
+    pub window: Option<Window>,
+    /// Approved by one person alone, in an emergency.
+    pub emergency: bool,
 }
 
-/// One person's answer.
-#[derive(Debug, Clone, Copy)]
+/// One person's yes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Vote {
-    pub approve: bool,
-    /// Unix user who answered.
-    pub uid: u32,
+    /// Tells people apart.
+    pub person: String,
+    /// For people to read.
+    pub name: String,
+    /// Those of the groups that are asked which the person is in.
+    pub groups: Vec<String>,
+    pub at: i64,
+    pub note: Option<String>,
+    /// As far as this person would go.
+    pub window: Option<Window>,
 }
 
-/// A pending request, for listings.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Pending {
+/// Until when, and on what, the same operation goes through in the same session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    pub ends: i64,
+    /// ARN in which `*` stands for any text; `None`: the resources that were asked for.
+    pub resource: Option<String>,
+}
+
+/// A request that waits, or waited. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Approval {
     pub id: String,
-    pub session: String,
-    pub subject: String,
-    pub action: String,
-    pub resource: String,
-    pub parameters: String,
-    pub group: String,
-    /// Seconds since 1970 at which it expires.
-    pub expires: u64,
+    pub ask: Arc<Ask>,
+    pub status: Arc<Status>,
 }
 
-/// All requests that wait.
-#[derive(Debug, Default)]
-pub struct Approvals {
-    waiting: Mutex<BTreeMap<String, (Pending, oneshot::Sender<Vote>)>>,
+/// The same for listings.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct View {
+    pub id: String,
+    #[serde(flatten)]
+    pub ask: Ask,
+    #[serde(flatten)]
+    pub status: Status,
 }
 
-impl Approvals {
-    /// Waits for an answer. A caller that goes away takes its request with it.
-    pub async fn request(&self, request: Request) -> Answer {
-        let (vote, answered) = oneshot::channel();
-        let id = format!("a-{:016x}", rand::random::<u64>());
-        let expires = (SystemTime::now() + HOLD).duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        let pending = Pending {
-            id: id.clone(),
-            session: request.session.to_string(),
-            subject: request.subject,
-            action: request.action,
-            resource: request.resource,
-            parameters: request.parameters,
-            group: request.group,
-            expires,
-        };
-        self.waiting().insert(id.clone(), (pending, vote));
-        let _gone = Withdraw { approvals: self, id: &id };
-        match tokio::time::timeout(HOLD, answered).await {
-            Ok(Ok(Vote { approve: true, .. })) => Answer::Approved,
-            Ok(Ok(Vote { uid, .. })) => Answer::Refused(format!("a person (user {uid}) denied request {id}")),
-            Ok(Err(_)) | Err(_) => Answer::Refused(format!(
-                "nobody answered request {id} within {} seconds; ask for approval and try again",
-                HOLD.as_secs()
-            )),
+impl Serialize for Approval {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Borrowed<'a> {
+            id: &'a str,
+            #[serde(flatten)]
+            ask: &'a Ask,
+            #[serde(flatten)]
+            status: &'a Status,
         }
-    }
-
-    /// Answers a request; each is answered once.
-    pub fn vote(&self, id: &str, vote: Vote) -> Result<Pending, String> {
-        let (pending, answer) = self
-            .waiting()
-            .remove(id)
-            .ok_or_else(|| format!("request `{id}` is not pending; it was answered, has expired, or never was"))?;
-        answer.send(vote).map_err(|_| format!("request `{id}` was withdrawn: its client has gone"))?;
-        Ok(pending)
-    }
-
-    pub fn pending(&self) -> Vec<Pending> {
-        self.waiting().values().map(|(p, _)| p.clone()).collect()
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, BTreeMap<String, (Pending, oneshot::Sender<Vote>)>> {
-        // Single inserts and removals: a panic elsewhere leaves the map whole.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        Borrowed { id: &self.id, ask: &self.ask, status: &self.status }.serialize(serializer)
     }
 }
 
-/// Takes a request back when nobody waits for it any more.
-struct Withdraw<'a> {
-    approvals: &'a Approvals,
-    id: &'a str,
+/// Why a request did not move on.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ApprovalError {
+    #[error("there is no request `{0}` that could be answered; it is over, or never was")]
+    Unknown(String),
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error("the answer could not be recorded, so it does not count: {0}")]
+    Record(#[from] RecordError),
 }
 
-impl Drop for Withdraw<'_> {
-    fn drop(&mut self) {
-        self.approvals.waiting().remove(self.id);
-    }
+/// A moment as approvals and the record have it.
+pub fn micros(at: std::time::SystemTime) -> i64 {
+    at.duration_since(std::time::UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Arc;
+/// Now.
+fn now() -> i64 {
+    micros(std::time::SystemTime::now())
+}
 
-    fn ask() -> Request {
-        Request {
-            session: SessionId::random(),
-            subject: "s".into(),
-            action: "s3:DeleteBucket".into(),
-            resource: "*".into(),
-            parameters: "{}".into(),
-            group: "ops".into(),
-        }
-    }
-
-    async fn one(approvals: &Approvals) -> String {
-        loop {
-            if let Some(p) = approvals.pending().pop() {
-                return p.id;
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-
-    #[tokio::test]
-    async fn an_answer_counts_once() {
-        let approvals = Arc::new(Approvals::default());
-        let waiting = {
-            let a = approvals.clone();
-            tokio::spawn(async move { a.request(ask()).await })
-        };
-        let id = one(&approvals).await;
-        approvals.vote(&id, Vote { approve: true, uid: 0 }).expect("pending");
-        assert!(approvals.vote(&id, Vote { approve: false, uid: 0 }).is_err());
-        assert_eq!(waiting.await.expect("no panic"), Answer::Approved);
-    }
-
-    #[tokio::test]
-    async fn a_client_that_goes_away_withdraws() {
-        let approvals = Arc::new(Approvals::default());
-        let waiting = {
-            let a = approvals.clone();
-            tokio::spawn(async move { a.request(ask()).await })
-        };
-        let id = one(&approvals).await;
-        waiting.abort();
-        let _ = waiting.await;
-        assert!(approvals.pending().is_empty());
-        assert!(approvals.vote(&id, Vote { approve: true, uid: 0 }).is_err());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn silence_is_a_no() {
-        let approvals = Approvals::default();
-        assert!(matches!(approvals.request(ask()).await, Answer::Refused(_)));
-        assert!(approvals.pending().is_empty());
-    }
+/// `14:05:09 UTC`
+pub fn clock(at: i64) -> String {
+    let second = at.div_euclid(1_000_000).rem_euclid(86_400);
+    format!("{:02}:{:02}:{:02} UTC", second / 3600, second / 60 % 60, second % 60)
 }

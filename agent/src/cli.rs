@@ -8,7 +8,10 @@ mod check;
 mod daemon;
 mod demo;
 mod events;
+mod inside;
+mod note;
 mod policy;
+mod revoke;
 mod run;
 mod sessions;
 mod table;
@@ -44,6 +47,8 @@ enum Verb {
     Events(events::Args),
     /// See and answer requests that wait for a person.
     Approvals(approvals::Args),
+    /// From inside a session: say what its requests are for, to whoever is asked to approve them.
+    Note(note::Args),
     /// Say how the daemon is doing.
     Status,
     /// Have the daemon read its configuration and policies again.
@@ -85,6 +90,7 @@ pub fn main() -> ExitCode {
         Verb::Sessions(args) => wait(sessions::run(&client, args)),
         Verb::Events(args) => wait(events::run(&client, args)),
         Verb::Approvals(args) => wait(approvals::run(&client, args)),
+        Verb::Note(args) => wait(note::run(args)),
         Verb::Status => wait(print(&client, "/v1/status")),
         Verb::Verify => wait(verify(&client)),
         Verb::Reload => wait(async {

@@ -17,6 +17,7 @@ mod value;
 pub use template::Template;
 pub use value::HostPattern;
 
+use crate::mask::When;
 use value::{leeway, seconds};
 
 /// The whole file.
@@ -39,6 +40,8 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     pub defaults: Defaults,
     pub policy: Policy,
+    pub approval: Approval,
+    pub mask: Mask,
     pub record: Record,
     pub journal: Journal,
     pub control: Control,
@@ -57,6 +60,8 @@ impl Default for Config {
             upstreams: Vec::new(),
             defaults: Defaults::default(),
             policy: Policy::default(),
+            approval: Approval::default(),
+            mask: Mask::default(),
             record: Record::default(),
             journal: Journal::default(),
             control: Control::default(),
@@ -382,6 +387,54 @@ pub enum Mode {
     Observe,
 }
 
+/// `[approval]`: requests that wait for people.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Approval {
+    /// Seconds that a client is kept waiting before it is told to come again: less than the shortest read timeout of the
+    /// agents' clients. Java's SDK waits 30 seconds, Python's 60.
+    #[serde(deserialize_with = "seconds")]
+    pub hold: Duration,
+    /// Seconds that a request may wait in all, where the policy does not say (`@approval_deadline`).
+    #[serde(deserialize_with = "seconds")]
+    pub deadline: Duration,
+    /// Seconds of the longest window that may be granted, where the policy does not say (`@approval_window`).
+    #[serde(deserialize_with = "seconds")]
+    pub max_window: Duration,
+    /// Seconds that a client which went away while it waited has to come back, before its request is cancelled.
+    #[serde(deserialize_with = "seconds")]
+    pub grace: Duration,
+    /// Requests of one session that may wait at a time.
+    pub max_pending: usize,
+    /// Whether root counts as a member of every group.
+    pub root: bool,
+}
+
+impl Default for Approval {
+    fn default() -> Self {
+        Self {
+            hold: Duration::from_secs(25),
+            deadline: Duration::from_secs(900),
+            max_window: Duration::from_secs(8 * 3600),
+            grace: Duration::from_secs(30),
+            max_pending: 100,
+            root: true,
+        }
+    }
+}
+
+/// `[mask]`: what is hidden in answers and in the record.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mask {
+    /// Rule file; `masks.toml` in the directory of the policies if unset, where it may be missing.
+    pub file: Option<PathBuf>,
+    /// In which answers members are hidden that AWS's model calls sensitive.
+    pub sensitive: When,
+    /// Actions (patterns) that `sensitive = "always"` is not about.
+    pub except: Vec<String>,
+}
+
 /// `[record]`
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -447,6 +500,14 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
         Self::parse(&text, path)
+    }
+
+    /// The rule file of masks, and whether it must be there.
+    pub fn mask_file(&self) -> (PathBuf, bool) {
+        match &self.mask.file {
+            Some(file) => (file.clone(), true),
+            None => (self.policy.dir.join("masks.toml"), false),
+        }
     }
 
     /// Parses and checks the text of a file; `path` is for messages only.

@@ -3,9 +3,11 @@
 //! Owns who may ask: root, the daemon's own user, members of the configured group; and never a tagged process, whoever
 //! it runs as. One task per connection.
 
+mod approvals;
 mod client;
 mod judged;
 pub mod notify;
+mod revoke;
 mod routes;
 mod run;
 mod streams;
@@ -25,8 +27,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
+pub use approvals::Say;
 pub use client::{Client, ClientError};
 pub use judged::Recorded;
+pub use revoke::Revoke;
 pub use run::{Leaders, RunAnswer, RunRequest};
 
 use crate::daemon::Core;

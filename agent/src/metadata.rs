@@ -5,6 +5,7 @@
 //! connection's task. Answers as EC2 does where an SDK could tell the difference.
 
 mod imds;
+mod inside;
 mod token;
 
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+pub use inside::{HEADER, answer, is_ours};
 pub use token::Tokens;
 
 use crate::credential::Placeholder;

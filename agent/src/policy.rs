@@ -24,12 +24,14 @@ mod rule;
 mod schema;
 mod shape;
 pub mod suggest;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod typed;
 mod usage;
 
 pub use catalog::{ActionCatalog, AnyAction};
+pub use terms::{Terms, duration};
 
 /// What a policy is asked.
 #[derive(Debug, Clone, Copy)]
@@ -99,6 +101,8 @@ pub struct Decision {
 pub struct Obligations {
     /// `@approval("group")`
     pub approval: Option<String>,
+    /// What else is asked of those who approve; nothing without one.
+    pub terms: Terms,
     /// `@mask("profile")`
     pub mask: Option<String>,
     /// `@record("full")`; otherwise metadata only.
@@ -351,6 +355,11 @@ impl PolicySet {
 
     pub fn is_empty(&self) -> bool {
         self.all().rules.is_empty()
+    }
+
+    /// Masks that policies ask for, each with its policy's file and line.
+    pub fn masks(&self) -> impl Iterator<Item = (&str, &str, usize)> {
+        self.engine.rules.iter().filter_map(|rule| Some((rule.mask.as_deref()?, &*rule.file, rule.line)))
     }
 
     /// The policies, in the order in which they were read.

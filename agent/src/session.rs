@@ -84,6 +84,8 @@ pub struct Session {
     principal: ArcSwap<Principal>,
     /// It began unidentified, and a process in it showed a token.
     identified_inside: AtomicBool,
+    /// Its processes are stopped, and stay.
+    frozen: AtomicBool,
     state: watch::Sender<State>,
     connections: AtomicUsize,
 }
@@ -146,6 +148,15 @@ impl Session {
         self.identified_inside.load(Ordering::Relaxed)
     }
 
+    /// Its processes are to be kept as they are when it is over.
+    pub fn freeze(&self) {
+        self.frozen.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.load(Ordering::Relaxed)
+    }
+
     pub fn state(&self) -> State {
         *self.state.borrow()
     }
@@ -197,6 +208,7 @@ impl Registry {
             started: now,
             principal: ArcSwap::from_pointee(principal),
             identified_inside: AtomicBool::new(false),
+            frozen: AtomicBool::new(false),
             state: watch::Sender::new(State::Open),
             connections: AtomicUsize::new(0),
         });

@@ -19,6 +19,7 @@ use crate::tools::{self, Tool};
 const BINARY: &str = "agent/src/aws/model/aws.bin";
 const PROVENANCE: &str = "agent/src/aws/model/provenance.json";
 const DOCUMENT: &str = "docs/model.md";
+const TOKENS: &str = "agent/src/aws/model/tokens.txt";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -45,6 +46,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         (BINARY, binary.clone()),
         (PROVENANCE, report.provenance()?.into_bytes()),
         (DOCUMENT, report.document().into_bytes()),
+        (TOKENS, sources.tokens()?),
         (credentials::TABLE, handouts.table()?.into_bytes()),
         (credentials::DOCUMENT, handouts.document().into_bytes()),
     ];
@@ -96,17 +98,26 @@ impl Sources {
     }
 
     fn extract(&self) -> anyhow::Result<Vec<u8>> {
-        let here = root().join("xtask/src/model");
+        let overrides = root().join("xtask/src/model/overrides.toml");
+        self.python("extract.py", &[self.packages.join("botocore/data"), self.iam.join("data"), overrides])
+    }
+
+    /// The members by which AWS tells that a request is sent again.
+    fn tokens(&self) -> anyhow::Result<Vec<u8>> {
+        self.python("tokens.py", &[self.packages.join("botocore/data")])
+    }
+
+    fn python(&self, script: &str, args: &[PathBuf]) -> anyhow::Result<Vec<u8>> {
         let output = Command::new(&self.python)
             // The interpreter's own settings must not change what it reads.
             .args(["-I", "-X", "utf8"])
-            .arg(here.join("extract.py"))
-            .args([self.packages.join("botocore/data"), self.iam.join("data"), here.join("overrides.toml")])
+            .arg(root().join("xtask/src/model").join(script))
+            .args(args)
             .stderr(Stdio::inherit())
             .output()
             .with_context(|| format!("starting `{}`", self.python.display()))?;
         if !output.status.success() {
-            bail!("extract.py failed ({}); what it says is above", output.status);
+            bail!("{script} failed ({}); what it says is above", output.status);
         }
         Ok(output.stdout)
     }

@@ -8,12 +8,14 @@ mod bytes;
 pub(super) mod catalog;
 mod route;
 mod service;
+mod tokens;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 pub use route::{Step, labels};
 pub use service::{Detail, Input, Kind, Member, Members, Op, Place, Role, Service, ShapeId};
+pub use tokens::is_idempotency_token;
 
 use crate::policy::ActionCatalog;
 use bytes::{Pack, Reader};

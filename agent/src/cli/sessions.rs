@@ -28,8 +28,8 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// End a session now: connections cut, placeholders dead, its processes hung up.
-    Revoke { id: String },
+    /// End sessions now: connections cut, placeholders dead, requests that wait cancelled, processes hung up.
+    Revoke(super::revoke::Args),
 }
 
 pub(super) async fn run(client: &Client, args: Args) -> anyhow::Result<()> {
@@ -65,10 +65,7 @@ pub(super) async fn run(client: &Client, args: Args) -> anyhow::Result<()> {
             }
             tell(&answer)?;
         }
-        Verb::Revoke { id } => {
-            client.post(&format!("/v1/sessions/{id}/revoke"), &()).await?;
-            println!("{id}: revoked");
-        }
+        Verb::Revoke(args) => super::revoke::run(client, args).await?,
     }
     Ok(())
 }
@@ -112,6 +109,7 @@ fn exchange(session: &SessionSummary, e: &ExchangeRow) -> String {
         ("allow", _) => "allowed",
         (_, true) => "OBSERVED",
         ("hold", _) => "approved",
+        ("wait", _) => "waits",
         ("deny", _) => "BLOCKED",
         _ => "REFUSED",
     };
@@ -140,7 +138,7 @@ fn exchange(session: &SessionSummary, e: &ExchangeRow) -> String {
     if !e.policies.is_empty() {
         text += &format!(", policy {}", e.policies.join(" "));
     }
-    if verdict != "allowed" && verdict != "approved" {
+    if verdict != "allowed" {
         text += &format!("\n{:>21}{}", "", table::short(&e.reason, 100));
     }
     text

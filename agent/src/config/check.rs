@@ -17,6 +17,7 @@ impl Config {
             ("capture", "bpffs", Some(&self.capture.bpffs)),
             ("capture", "cgroup_root", self.capture.cgroup_root.as_ref()),
             ("policy", "dir", Some(&self.policy.dir)),
+            ("mask", "file", self.mask.file.as_ref()),
             ("policy", "trial_dir", self.policy.trial_dir.as_ref()),
             ("record", "path", self.record.path.as_ref()),
             ("control", "socket", self.control.socket.as_ref()),
@@ -92,6 +93,18 @@ impl Config {
                     self.gateway.max_parsed_body
                 ),
             ));
+        }
+        if self.approval.hold >= self.approval.deadline {
+            return Err((
+                "approval",
+                format!(
+                    "`hold` is {} seconds, which is not less than `deadline`; lower it, or nobody could come again",
+                    self.approval.hold.as_secs()
+                ),
+            ));
+        }
+        if self.approval.max_pending == 0 {
+            return Err(("approval", "`max_pending` is 0, so nothing could be asked; leave it out for 100".into()));
         }
         for issuer in &self.identity.issuers {
             issuer.check().map_err(|m| ("identity.issuer", m))?;

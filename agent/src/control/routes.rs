@@ -6,12 +6,10 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
 
-use super::{Body, Peer, error, json as answer_json, judged, run};
-use crate::approval::Vote;
+use super::{Body, Peer, approvals, error, json as answer_json, judged, revoke, run};
 use crate::daemon::Core;
-use crate::journal::{Event, Kind};
 use crate::record::{EventFilter, Reader, RecordError};
-use crate::session::{SessionId, State};
+use crate::session::SessionId;
 
 /// Answers one request.
 pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
@@ -36,16 +34,7 @@ pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incomi
         (&Method::GET, ["v1", "sessions", id]) => session(core, id).await,
         (&Method::GET, ["v1", "sessions", id, "cases"]) => judged::cases(core, id).await,
         (&Method::GET, ["v1", "exchanges", id, "explanation"]) => judged::explanation(core, id).await,
-        (&Method::POST, ["v1", "sessions", id, "revoke"]) => match SessionId::parse(id) {
-            Some(id) if core.close_session(&id, State::Revoked).await => {
-                answer_json(StatusCode::OK, &json!({ "revoked": id.as_str() }))
-            }
-            _ => error(
-                StatusCode::NOT_FOUND,
-                &format!("there is no open session `{id}`"),
-                "see `tollgate sessions list`",
-            ),
-        },
+        (&Method::POST, ["v1", "sessions", "revoke"]) => revoke::revoke(core, peer, request).await,
         (&Method::POST, ["v1", "sessions", id, "signal", number]) => run::signal(core, peer, id, number),
         (&Method::GET, ["v1", "events"]) => match filter(&query) {
             Ok(filter) => read(core, move |r| r.events(&filter)).await,
@@ -65,31 +54,12 @@ pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incomi
             })
             .await
         }
-        (&Method::GET, ["v1", "approvals"]) => answer_json(StatusCode::OK, &core.approvals.pending()),
-        (&Method::POST, ["v1", "approvals", id, verb @ ("approve" | "deny")]) => {
-            let vote = Vote { approve: *verb == "approve", uid: peer.uid };
-            if own(core, id, &peer) {
-                return error(
-                    StatusCode::FORBIDDEN,
-                    "the request is one of your own user's, which somebody else has to answer",
-                    "ask a member of `control.group` who runs no agents, or root",
-                );
-            }
-            match core.approvals.vote(id, vote) {
-                Ok(pending) => {
-                    core.journal.emit(Event {
-                        kind: if vote.approve { Kind::Approved } else { Kind::Blocked },
-                        session: Some(pending.session),
-                        subject: Some(pending.subject),
-                        action: Some(pending.action),
-                        resource: Some(pending.resource),
-                        reason: Some(format!("{verb}: request {id}, by user {}", peer.uid)),
-                        ..Event::default()
-                    });
-                    answer_json(StatusCode::OK, &json!({ "id": id, "answer": verb }))
-                }
-                Err(why) => error(StatusCode::CONFLICT, &why, "see `tollgate approvals list`"),
-            }
+        (&Method::GET, ["v1", "approvals"]) => approvals::list(core, &query).await,
+        (&Method::POST, ["v1", "approvals", "watch"]) => approvals::watch(core),
+        (&Method::GET, ["v1", "approvals", id]) => approvals::show(core, id).await,
+        (&Method::GET, ["v1", "approvals", id, "wait"]) => approvals::wait(core, id, &query).await,
+        (&Method::POST, ["v1", "approvals", id, verb @ ("approve" | "deny" | "revoke")]) => {
+            approvals::decide(core, peer, id, verb, request).await
         }
         _ => error(
             StatusCode::NOT_FOUND,
@@ -97,14 +67,6 @@ pub(super) async fn answer(core: &Arc<Core>, peer: Peer, request: Request<Incomi
             "use the same version of the command and the daemon",
         ),
     }
-}
-
-/// Whether a request that waits is of a session of the peer's own user: an agent can have its user's other processes
-/// answer for it. Root is nobody's agent.
-fn own(core: &Core, id: &str, peer: &Peer) -> bool {
-    let waiting = core.approvals.pending().into_iter().find(|p| p.id == id);
-    let session = waiting.and_then(|p| core.sessions.by_id(&SessionId::parse(&p.session)?));
-    peer.uid != 0 && session.is_some_and(|s| s.uid == peer.uid)
 }
 
 fn status(core: &Core) -> Response<Body> {
@@ -152,7 +114,7 @@ async fn session(core: &Arc<Core>, id: &str) -> Response<Body> {
 }
 
 /// Reads the record on a blocking thread. What has been answered is seen, also by whoever asks at once.
-async fn read<T: serde::Serialize + Send + 'static>(
+pub(super) async fn read<T: serde::Serialize + Send + 'static>(
     core: &Core,
     ask: impl FnOnce(&Reader) -> Result<T, RecordError> + Send + 'static,
 ) -> Response<Body> {
@@ -168,10 +130,6 @@ async fn read<T: serde::Serialize + Send + 'static>(
 
 /// The events that a query asks for.
 fn filter(query: &str) -> Result<EventFilter, String> {
-    fn number<T: std::str::FromStr>(query: &str, name: &str) -> Result<Option<T>, String> {
-        let parse = |text: String| text.parse().map_err(|_| format!("`{name}` is `{text}`, which is no number"));
-        parameter(query, name).map(parse).transpose()
-    }
     Ok(EventFilter {
         kind: parameter(query, "kind"),
         session: parameter(query, "session"),
@@ -180,7 +138,12 @@ fn filter(query: &str) -> Result<EventFilter, String> {
     })
 }
 
-fn parameter(query: &str, name: &str) -> Option<String> {
+pub(super) fn number<T: std::str::FromStr>(query: &str, name: &str) -> Result<Option<T>, String> {
+    let parse = |text: String| text.parse().map_err(|_| format!("`{name}` is `{text}`, which is no number"));
+    parameter(query, name).map(parse).transpose()
+}
+
+pub(super) fn parameter(query: &str, name: &str) -> Option<String> {
     form_urlencoded::parse(query.as_bytes()).find(|(k, _)| k == name).map(|(_, v)| v.into_owned())
 }
 

@@ -169,7 +169,7 @@ async fn start(core: &Arc<Core>, peer: Peer, asked: RunRequest) -> Result<Starte
             Ok(Started { session, child, dir, points })
         }
         Err(refusal) => {
-            core.close_session(&id, State::Ended).await;
+            core.end_session(&id).await;
             let _ = sys::cgroup::remove(&cgroup, Duration::ZERO);
             let _ = std::fs::remove_dir_all(&dir);
             Err(refusal)
@@ -263,7 +263,13 @@ async fn follow(
             None
         }
         _ = session.closed() => {
-            hang_up(&mut started.child).await;
+            if session.is_frozen() {
+                tell(&lines, &RunAnswer::Revoked).await;
+                // Whoever looks at them lets them go, by killing them.
+                let _ = started.child.wait().await;
+            } else {
+                hang_up(&mut started.child).await;
+            }
             None
         }
     };
@@ -280,7 +286,9 @@ async fn follow(
     if let Ok(Err(e)) = removed {
         tracing::warn!("the cgroup of session {} could not be removed: {e}", session.id);
     }
-    core.close_session(&session.id, State::Ended).await;
+    if !core.end_session(&session.id).await {
+        core.untag(&session);
+    }
     let (points, dir) = (started.points, started.dir);
     let removed = tokio::task::spawn_blocking(move || {
         points.into_iter().for_each(trust::MountPoint::release);

@@ -22,6 +22,19 @@ const PLACEHOLDER_LIFE: Duration = Duration::from_secs(6 * 3600);
 /// How long killed processes may take to be gone.
 const PROCESSES_END: Duration = Duration::from_secs(5);
 
+/// What becomes of the processes of a session that is over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Processes {
+    /// Its command is told, as by a terminal that goes away; what is left a while later is killed.
+    #[default]
+    HangUp,
+    /// At once.
+    Kill,
+    /// They stay where they are, to be looked at.
+    Freeze,
+}
+
 /// What a session is asked for with.
 #[derive(Debug)]
 pub struct Ask {
@@ -96,28 +109,97 @@ impl Core {
         Ok(session)
     }
 
-    /// Ends or revokes a session: its connections are cut, its placeholders die, its processes with them, and last its
-    /// tag goes. `false` if it was not open.
-    pub async fn close_session(&self, id: &SessionId, to: State) -> bool {
+    /// Ends a session: its connections are cut, its placeholders die, its processes with them, and last its tag goes.
+    /// `false` if it was not open.
+    pub async fn end_session(&self, id: &SessionId) -> bool {
+        self.close_session(id, State::Ended, Processes::Kill, None).await
+    }
+
+    /// Revokes a session, in somebody's name. Placeholders and connections are dead at once, and what it asked of people
+    /// with them; then its processes.
+    pub async fn revoke_session(&self, id: &SessionId, processes: Processes, who: &str, why: &str) -> bool {
+        self.close_session(id, State::Revoked, processes, Some((who, why))).await
+    }
+
+    async fn close_session(
+        &self,
+        id: &SessionId,
+        to: State,
+        processes: Processes,
+        revoked: Option<(&str, &str)>,
+    ) -> bool {
+        if processes == Processes::Freeze {
+            // Before it is over: whoever follows it must not take it down.
+            self.sessions.by_id(id).iter().for_each(|session| session.freeze());
+        }
         let Some(session) = self.sessions.close(id, to) else { return false };
         self.placeholders.revoke(id);
         self.brokers.load().forget(id);
-        if let Err(e) = self.store.end_session(id.clone(), to.as_str(), SystemTime::now()).await {
-            tracing::error!("the end of session {id} could not be recorded: {e}");
-        }
-        // A process that outlived the tag might be governed by nobody.
-        let cgroup = session.cgroup.clone();
-        let ended = tokio::task::spawn_blocking(move || sys::cgroup::end(&cgroup, PROCESSES_END)).await;
-        match ended.map_err(std::io::Error::other).and_then(|ended| ended) {
-            Ok(()) => {
-                if let Err(e) = tokio::task::block_in_place(|| self.capture.untag(session.tag)) {
-                    tracing::warn!("the tag of session {id} could not be taken away: {e}");
-                }
+        let stopped = self.stop_processes(&session, processes);
+        let recorded = async {
+            self.approvals.session_over(id, revoked.map(|(who, _)| who)).await;
+            if let Err(e) = self.store.end_session(id.clone(), to.as_str(), SystemTime::now()).await {
+                tracing::error!("the end of session {id} could not be recorded: {e}");
             }
-            Err(e) => tracing::warn!("the tag of session {id} stays until the daemon starts anew: {e}"),
-        }
-        self.tell_session(&session, Kind::SessionEnded, Some(to.as_str().to_owned()));
+        };
+        let (left, ()) = tokio::join!(stopped, recorded);
+        let reason = match revoked {
+            Some((who, "")) => format!("revoked by {who}; {left}"),
+            Some((who, why)) => format!("revoked by {who}: {why}; {left}"),
+            None => to.as_str().to_owned(),
+        };
+        self.tell_session(&session, Kind::SessionEnded, Some(reason));
         true
+    }
+
+    /// What has become of a closed session's processes, in words.
+    async fn stop_processes(&self, session: &Session, processes: Processes) -> &'static str {
+        let cgroup = session.cgroup.clone();
+        let stopping = tokio::task::spawn_blocking(move || match processes {
+            Processes::HangUp => Ok(()),
+            Processes::Kill => sys::cgroup::end(&cgroup, PROCESSES_END),
+            Processes::Freeze => sys::cgroup::freeze(&cgroup, PROCESSES_END),
+        });
+        match (stopping.await.map_err(std::io::Error::other).and_then(|stopped| stopped), processes) {
+            (Ok(()), Processes::Kill) => {
+                self.untag(session);
+                "its processes were killed"
+            }
+            (Ok(()), Processes::Freeze) => "its processes are stopped, and stay",
+            (Ok(()), Processes::HangUp) => "its processes are hung up, and killed if they do not end",
+            (Err(e), Processes::Freeze) => {
+                tracing::warn!("the processes of session {} could not be stopped: {e}", session.id);
+                "its processes could not all be stopped"
+            }
+            (Err(e), _) => {
+                tracing::warn!("the tag of session {} stays until the daemon starts anew: {e}", session.id);
+                "some of its processes do not die"
+            }
+        }
+    }
+
+    /// Takes away the tag of a session that has no processes any more: one that outlived it might be governed by nobody.
+    pub fn untag(&self, session: &Session) {
+        match tokio::task::block_in_place(|| self.capture.untag(session.tag)) {
+            Ok(()) | Err(CaptureError::UnknownTag(_)) => {}
+            Err(e) => tracing::warn!("the tag of session {} could not be taken away: {e}", session.id),
+        }
+    }
+
+    /// Kills what a revoked session has left stopped. `false`: there is nothing of it.
+    pub async fn kill_frozen(&self, id: &SessionId) -> bool {
+        let config = self.config.load();
+        let cgroup = self.capture.cgroup_mount().join(&config.capture.slice).join(id.as_str());
+        if !cgroup.is_dir() {
+            return false;
+        }
+        let ended = tokio::task::spawn_blocking(move || {
+            let ended = sys::cgroup::end(&cgroup, PROCESSES_END);
+            // Whoever follows it may be quicker.
+            let _ = sys::cgroup::remove(&cgroup, Duration::ZERO);
+            ended
+        });
+        matches!(ended.await, Ok(Ok(())))
     }
 
     /// Ends the sessions that an earlier daemon left open: it died, or was restarted, while they ran. What they left
@@ -129,6 +211,7 @@ impl Core {
         let config = self.config.load();
         for orphan in open {
             let Some(id) = SessionId::parse(&orphan.id) else { continue };
+            self.approvals.session_over(&id, None).await;
             self.store.end_session(id.clone(), State::Ended.as_str(), SystemTime::now()).await?;
             let cgroup = self.capture.cgroup_mount().join(&config.capture.slice).join(id.as_str());
             let empty = sys::cgroup::remove(&cgroup, Duration::ZERO).is_ok();

@@ -349,12 +349,20 @@ async fn serve_metadata(
     let journal = core.clone();
     let timeout = core.config.load().gateway.handshake_timeout;
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let region = core.config.load().defaults.region.clone();
-        let request = http::Request::from_parts(request.into_parts().0, ());
-        let placeholder = core.placeholders.current(&session.id);
-        let facts = metadata::Facts { session: &session.id, placeholder, region: &region, address: flow.original.ip() };
-        let response = metadata::respond(&request, &facts, &core.metadata_tokens, std::time::SystemTime::now());
-        async move { Ok::<_, Infallible>(response.map(Full::<Bytes>::new)) }
+        let (core, session) = (core.clone(), session.clone());
+        async move {
+            if metadata::is_ours(request.uri().path()) {
+                let answer = metadata::answer(&core.approvals, &core.store, &session, request).await;
+                return Ok::<_, Infallible>(answer.map(Full::<Bytes>::new));
+            }
+            let region = core.config.load().defaults.region.clone();
+            let request = http::Request::from_parts(request.into_parts().0, ());
+            let placeholder = core.placeholders.current(&session.id);
+            let address = flow.original.ip();
+            let facts = metadata::Facts { session: &session.id, placeholder, region: &region, address };
+            let response = metadata::respond(&request, &facts, &core.metadata_tokens, std::time::SystemTime::now());
+            Ok(response.map(Full::<Bytes>::new))
+        }
     });
     let serving = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

@@ -4,6 +4,7 @@
 //! Owns the order of the stages and what is told and recorded when one of them says no.
 //! Runs on the connection's task (HTTP/2: on a task per stream).
 
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
@@ -17,6 +18,8 @@ mod answer;
 mod facts;
 mod form;
 mod handout;
+mod hold;
+mod masking;
 mod observe;
 mod refusal;
 mod signing;
@@ -33,7 +36,6 @@ use super::body::{BodyError, Completion, Fault, Passage, RequestBody, ResponseBo
 use super::connection::Connection;
 use super::intake::{IntakeError, Limits, Share, gather};
 use super::upstream::UpstreamBody;
-use crate::approval;
 use crate::aws::error::ErrorKind;
 use crate::aws::operation::{self, BodyNeed, Operation, Protocol, Route};
 use crate::aws::sigv4::{self, Chain, Claim, Payload};
@@ -82,6 +84,10 @@ struct Exchange<'a> {
     operation: Option<Arc<Operation>>,
     /// The body of a request that was not understood.
     unread: Bytes,
+    /// SHA-256 of a body that was not read as members, where it was signed or read.
+    content: Option<String>,
+    /// Who approved it, in words.
+    approved: OnceLock<String>,
     /// Account of the held credentials, where it is known.
     account: Option<String>,
     signer: Signer,
@@ -107,6 +113,8 @@ impl<'a> Exchange<'a> {
             protocol: None,
             operation: None,
             unread: Bytes::new(),
+            content: None,
+            approved: OnceLock::new(),
             account: None,
             signer: Signer::Nobody,
             observing: OnceLock::new(),
@@ -125,6 +133,7 @@ impl<'a> Exchange<'a> {
         let route = self.identify(Some(&claim))?;
         let body = self.read(body, &claim.payload, &route).await?;
         let (payload, chain) = self.authenticate(&claim, &body)?;
+        self.content = content(&route, &body, &payload);
         let held = self.held(&claim).await;
         self.account = held.as_ref().ok().and_then(|h| h.account.clone());
         let operation = self.understand(route, &body)?;
@@ -341,24 +350,10 @@ impl<'a> Exchange<'a> {
             Effect::Deny | Effect::Hold if observing => Ok(true),
             Effect::Deny => Err(self.denial(operation, &decision.policies, &decision.reason, Kind::Blocked)),
             Effect::Hold => {
-                let group = decision.obligations.approval.as_deref().unwrap_or_default();
-                let mut held = self.event(Kind::Held, operation, &decision.policies);
-                held.reason = Some(format!("waits for a person of `{group}`"));
-                self.connection.core.journal.emit(held);
-                let asked = approval::Request {
-                    session: self.connection.session.id.clone(),
-                    subject: self.principal.subject.clone(),
-                    action: operation.actions().join(" "),
-                    resource: operation.resources().join(" "),
-                    parameters: self.parameters(operation),
-                    group: group.to_owned(),
-                };
-                match self.connection.core.approvals.request(asked).await {
-                    approval::Answer::Approved => Ok(false),
-                    approval::Answer::Refused(why) => {
-                        Err(self.denial(operation, &decision.policies, &why, Kind::Blocked))
-                    }
-                }
+                // Boxed: rare, and every exchange would keep room for it.
+                let how = Box::pin(self.hold(operation, decision)).await?;
+                let _ = self.approved.set(how);
+                Ok(false)
             }
         }
     }
@@ -375,7 +370,11 @@ impl<'a> Exchange<'a> {
             Effect::Hold => "hold",
             Effect::Deny => "deny",
         };
-        let intent = self.intent(Some(operation), verdict, &decision.policies, &decision.reason, observed);
+        let reason = match self.approved.get() {
+            Some(how) => Cow::from(format!("{how}; {}", decision.reason)),
+            None => Cow::from(&decision.reason),
+        };
+        let intent = self.intent(Some(operation), verdict, &decision.policies, &reason, observed);
         let id = self.connection.core.store.intent(intent).await.map_err(|e| {
             Refusal::new(
                 ErrorKind::ServiceUnavailable,
@@ -437,6 +436,7 @@ impl<'a> Exchange<'a> {
 pub fn prepare(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
     headers.remove(header::EXPECT);
+    headers.remove(hold::NOTE);
     headers.remove(header::TRANSFER_ENCODING);
     // Answers have to be readable: some are masked, and none may carry what was signed with.
     headers.remove(header::ACCEPT_ENCODING);
@@ -448,6 +448,16 @@ fn worth_asking<T>(effect: Effect, held: Result<T, Refusal>) -> Result<Result<T,
     match effect {
         Effect::Hold => held.map(Ok),
         Effect::Allow | Effect::Deny => Ok(held),
+    }
+}
+
+/// What tells two bodies apart that were not read as members.
+fn content(route: &Route, body: &Read, payload: &Payload) -> Option<String> {
+    match (body, payload) {
+        (Read::Whole(bytes), _) if bytes.is_empty() || route.is_parsed() => None,
+        (_, Payload::Hashed(hex)) => Some(hex.clone()),
+        (Read::Whole(bytes), _) => Some(sigv4::sha256_hex(bytes)),
+        (Read::Stream(_), _) => None,
     }
 }
 

@@ -100,7 +100,7 @@ impl ActionCatalog for Listed {
 }
 
 /// Whether `text` matches `pattern`, in which `*` stands for any characters, also none.
-pub(super) fn glob(pattern: &str, text: &str) -> bool {
+pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
     // Where the last `*` was, and how much of the text it has taken.
@@ -124,7 +124,7 @@ pub(super) fn glob(pattern: &str, text: &str) -> bool {
 }
 
 /// The member of `names` that somebody who wrote `wanted` most likely meant.
-pub(super) fn nearest_of<'a>(wanted: &str, names: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest_of<'a>(wanted: &str, names: &[&'a str]) -> Option<&'a str> {
     let limit = 1 + wanted.len() / 4;
     names.iter().map(|n| (distance(wanted, n), *n)).filter(|(d, _)| *d <= limit).min().map(|(_, n)| n)
 }

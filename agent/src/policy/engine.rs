@@ -23,6 +23,7 @@ mod explain;
 use super::catalog::ActionCatalog;
 use super::rule::{Rule, UNKNOWN, in_group};
 use super::shape::whole;
+use super::terms::Terms;
 use super::usage::Usage;
 use super::{Decision, Effect, Obligations, Question, entity};
 use crate::aws::AccessLevel;
@@ -341,6 +342,7 @@ fn satisfied(evaluator: &Evaluator<'_>, condition: &Expr) -> Result<bool, String
 struct Outcome {
     policies: Vec<usize>,
     approvals: Vec<String>,
+    terms: Terms,
     reason: Option<String>,
     masks: Vec<String>,
     record_full: bool,
@@ -357,6 +359,7 @@ impl Outcome {
             // Any one of several approvers would do for this one; the first policy names whom to ask.
             let first = &rules[permits[0]];
             insert(&mut self.approvals, first.approval.as_ref());
+            first.terms.iter().for_each(|terms| self.terms.join(terms));
             self.reason = self.reason.take().or_else(|| first.reason.clone());
         }
         for i in determining {
@@ -382,7 +385,8 @@ impl Outcome {
             ),
             None => (Effect::Allow, format!("policy `{first}` permits it")),
         };
-        let obligations = Obligations { approval, mask: joined(self.masks), record_full: self.record_full };
+        let obligations =
+            Obligations { approval, terms: self.terms, mask: joined(self.masks), record_full: self.record_full };
         Decision { effect, policies: names, reason, obligations }
     }
 }

@@ -14,6 +14,7 @@ use super::catalog::{ActionCatalog, glob, nearest_of};
 use super::entity::{self, LEVELS};
 use super::schema::{self, SchemaAction};
 use super::shape::Shape;
+use super::terms::{self, Terms};
 use super::typed::{Problem, typed};
 use super::usage::Usage;
 use crate::aws::model::Input;
@@ -24,7 +25,24 @@ pub(super) use crate::aws::operation::UNKNOWN;
 /// Type of actions.
 const ACTION: &str = "AWS::Action";
 
-const ANNOTATIONS: [&str; 7] = ["id", "reason", "approval", "mask", "record", "description", "observe"];
+const ANNOTATIONS: [&str; 13] = {
+    let [people, groups, deadline, window, why, emergency] = terms::NAMES;
+    [
+        "id",
+        "reason",
+        "approval",
+        "mask",
+        "record",
+        "description",
+        "observe",
+        people,
+        groups,
+        deadline,
+        window,
+        why,
+        emergency,
+    ]
+};
 
 /// A policy that has passed all checks.
 #[derive(Debug)]
@@ -38,6 +56,8 @@ pub(super) struct Rule {
     pub usage: Usage,
     pub reason: Option<String>,
     pub approval: Option<String>,
+    /// Together with `approval`.
+    pub terms: Option<Terms>,
     pub mask: Option<String>,
     pub record_full: bool,
     /// `@observe`, or of the trial directory: judged and told, and does not bind.
@@ -221,6 +241,7 @@ impl Check<'_> {
             usage,
             reason: text("reason"),
             approval: text("approval"),
+            terms: Terms::of(self.policy),
             mask: text("mask"),
             record_full: text("record").as_deref() == Some("full"),
             observed: text("observe").is_some(),
@@ -241,16 +262,25 @@ impl Check<'_> {
                 self.wrong(&at, format!("there is no annotation `@{name}`"), &fix);
                 continue;
             }
-            let simple = !value.is_empty()
-                && value.len() <= 128
-                && value.chars().all(|c| c.is_alphanumeric() || "-_.:/@#".contains(c));
+            let simple = terms::is_name(&value);
+            let beside = terms::NAMES.contains(&name.as_str());
             match name.as_str() {
-                "approval" | "mask" | "record" if forbids => {
+                name if forbids && (beside || matches!(name, "approval" | "mask" | "record")) => {
                     self.wrong(
                         &at,
                         format!("`@{name}` is on a forbid, which lets nothing through"),
                         "put it on a permit",
                     );
+                }
+                name if beside && self.policy.annotation("approval").is_none() => self.wrong(
+                    &at,
+                    format!("`@{name}` is about an approval, and nobody's is asked for"),
+                    "add `@approval(\"group\")` to this permit, or leave it out",
+                ),
+                name if beside => {
+                    if let Err((message, fix)) = terms::check(name, &value) {
+                        self.wrong(&at, message, &fix);
+                    }
                 }
                 "id" | "approval" | "mask" if !simple => self.wrong(
                     &at,

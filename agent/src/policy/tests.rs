@@ -352,6 +352,21 @@ fn a_permit_with_approval_holds_unless_another_permits() {
 }
 
 #[test]
+fn the_terms_of_an_approval_are_those_of_all_permits_that_are_needed() {
+    let text = r#"
+        @approval("a") @min_approvals("2") @approval_deadline("30m") @justification("both") @break_glass("oncall")
+        permit(principal, action == AWS::Action::"s3:GetObject", resource);
+        @approval("b") @required_groups("legal a") @approval_window("none")
+        permit(principal, action == AWS::Action::"s3:PutObject", resource);"#;
+    let one = ask(&set(text), &alice(), &operation(&["s3:GetObject"], &[OBJECT])).obligations.terms;
+    assert_eq!((one.groups.clone(), one.people, one.deadline, one.window), (vec!["a".into()], 2, Some(1800), None));
+    assert!(one.agent_says_why && one.approver_says_why && one.break_glass == ["oncall"]);
+    let both = ask(&set(text), &alice(), &operation(&["s3:GetObject", "s3:PutObject"], &[OBJECT])).obligations.terms;
+    assert_eq!((both.groups.join(" ").as_str(), both.people, both.window), ("a b legal", 2, Some(0)));
+    assert!(both.break_glass.is_empty(), "the other permit knows no emergency");
+}
+
+#[test]
 fn masks_and_records_add_up_over_all_matching_permits() {
     let text = r#"
         @mask("secrets") @record("full") @approval("x") permit(principal, action, resource);
@@ -362,7 +377,7 @@ fn masks_and_records_add_up_over_all_matching_permits() {
     assert_eq!(decision.effect, Effect::Allow);
     assert_eq!(
         decision.obligations,
-        Obligations { approval: None, mask: Some("secrets,pii".into()), record_full: true }
+        Obligations { mask: Some("secrets,pii".into()), record_full: true, ..Obligations::default() }
     );
     let plain = ask(&set("permit(principal, action, resource);"), &alice(), &operation(&["s3:GetObject"], &[OBJECT]));
     assert_eq!(plain.obligations, Obligations::default());
@@ -427,6 +442,38 @@ fn errors_name_place_and_fix() {
         (
             "@approval(\"a,b\") permit(principal, action, resource);",
             "t.cedar:1:1: `@approval(\"a,b\")` is not a name; use letters, digits and -_.:/@# only, at most 128",
+        ),
+        (
+            "@approval(\"a\") @min_aprovals(\"2\") permit(principal, action, resource);",
+            "t.cedar:1:16: there is no annotation `@min_aprovals`; write `@min_approvals`",
+        ),
+        (
+            "\n@min_approvals(\"2\") permit(principal, action, resource);",
+            "t.cedar:2:1: `@min_approvals` is about an approval, and nobody's is asked for; add `@approval(\"group\")` to this permit, or leave it out",
+        ),
+        (
+            "@approval(\"a\") @min_approvals(\"0\") permit(principal, action, resource);",
+            "t.cedar:1:16: `@min_approvals(\"0\")` is not a number of people; write a whole number from 1 to 20",
+        ),
+        (
+            "@approval(\"a\") @required_groups(\"x,y\") permit(principal, action, resource);",
+            "t.cedar:1:16: `@required_groups(\"x,y\")` does not name groups; write their names with spaces between them; letters, digits and -_.:/@# only",
+        ),
+        (
+            "@approval(\"a\") @approval_deadline(\"15\") permit(principal, action, resource);",
+            "t.cedar:1:16: `@approval_deadline(\"15\")` is not a length of time; write a number and s, m or h: `90s`, `15m`, `2h`",
+        ),
+        (
+            "@approval(\"a\") @approval_window(\"25h\") permit(principal, action, resource);",
+            "t.cedar:1:16: `@approval_window(\"25h\")` is longer than a day, or nothing; write at most `24h`",
+        ),
+        (
+            "@approval(\"a\") @justification(\"me\") permit(principal, action, resource);",
+            "t.cedar:1:16: `@justification(\"me\")` names nobody who could say why; write `agent`, `approver` or `both`",
+        ),
+        (
+            "@break_glass(\"x\") forbid(principal, action, resource);",
+            "t.cedar:1:1: `@break_glass` is on a forbid, which lets nothing through; put it on a permit",
         ),
         (
             "@record(\"all\") permit(principal, action, resource);",

@@ -62,7 +62,7 @@ pub fn verify(connection: &Connection, laid_out: i64) -> Result<Result<(i64, [u8
     walk(&view, laid_out).map_err(failed)
 }
 
-fn walk(connection: &Connection, laid_out: i64) -> rusqlite::Result<Result<(i64, [u8; 32]), Broken>> {
+pub(super) fn walk(connection: &Connection, laid_out: i64) -> rusqlite::Result<Result<(i64, [u8; 32]), Broken>> {
     let mut statement = connection.prepare("SELECT seq, kind, body, hash FROM link ORDER BY seq")?;
     let mut rows = statement.query([])?;
     let (mut before, mut last) = (START, 0);
@@ -101,7 +101,7 @@ fn walk(connection: &Connection, laid_out: i64) -> rusqlite::Result<Result<(i64,
 }
 
 /// What a table may hold only with a link of a kind: in words, the ids, the kind.
-const ROWS: [(&str, &str, &str); 6] = [
+const ROWS: [(&str, &str, &str); 7] = [
     ("exchange", "SELECT id FROM exchange", "intent"),
     (
         "the outcome of exchange",
@@ -113,6 +113,7 @@ const ROWS: [(&str, &str, &str); 6] = [
     ("the end of session", "SELECT id FROM session WHERE state <> 'open' OR ended IS NOT NULL", "end"),
     ("event", "SELECT id FROM event", "event"),
     ("principal", "SELECT id FROM principal", "principal"),
+    ("approval", "SELECT id FROM approval", "approval"),
 ];
 
 /// How a table row differs from the link that says what was written to it. `young`: it may not be there yet.
@@ -165,6 +166,11 @@ fn contradiction(connection: &Connection, kind: &str, body: &str, young: bool) -
         ),
         "end" => ("session", "SELECT state, ended FROM session WHERE id = ?1", &["state", "at"]),
         "event" => ("event", "SELECT at, kind, fields, session FROM event WHERE id = ?1", &["at", "kind", "fields"]),
+        "approval" => (
+            "approval",
+            "SELECT approval, version, session, state, at, who, why, body FROM approval WHERE id = ?1",
+            &["approval", "version", "session", "state", "at", "who", "why", "body"],
+        ),
         _ => return Ok(Some(format!("`{kind}` is no kind of link"))),
     };
     let mut statement = connection.prepare_cached(sql)?;

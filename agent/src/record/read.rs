@@ -145,7 +145,7 @@ impl Reader {
         super::verify(&self.0, laid_out)
     }
 
-    fn all<T>(
+    pub(super) fn all<T>(
         &self,
         sql: &str,
         params: impl rusqlite::Params,

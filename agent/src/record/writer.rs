@@ -4,6 +4,7 @@
 //! all waiters after that. What fails is retried one by one, so that one bad row does not take the others with it. Links and rows
 //! come to the database later, see [`super::layout`]; those of sessions, which are rare, at once.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -13,11 +14,12 @@ use rusqlite::{Connection, Statement, params};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use super::approval::{self, ApprovalLine};
 use super::layout::{self, Layout, Owed, OwedLink};
 use super::line::{EndLine, EventLine, IntentLine, OutcomeLine, PrincipalLine, SessionLine};
 use super::queue::{Queue, Refused};
 use super::redo::{self, Redo};
-use super::{ExchangeId, Intent, Outcome, PrincipalRow, RecordError, SessionRow, chain, schema};
+use super::{ApprovalRow, ExchangeId, Intent, Outcome, PrincipalRow, RecordError, SessionRow, chain, schema};
 use crate::config::Durability;
 use crate::journal::Event;
 use crate::session::SessionId;
@@ -32,13 +34,14 @@ enum Write {
     EndSession(SessionId, &'static str, SystemTime, Answer),
     Principal(Box<PrincipalRow>),
     Event(SystemTime, Box<Event>),
+    Approval(Box<ApprovalRow>, Answer),
     Flush(Answer),
 }
 
 impl Write {
     /// Whether it goes to a table at once.
-    fn is_of_a_session(&self) -> bool {
-        matches!(self, Self::OpenSession(..) | Self::EndSession(..) | Self::Principal(..))
+    fn has_a_table_of_its_own(&self) -> bool {
+        matches!(self, Self::OpenSession(..) | Self::EndSession(..) | Self::Principal(_) | Self::Approval(..))
     }
 }
 
@@ -132,6 +135,11 @@ impl Store {
         self.ask(|answer| Write::EndSession(id, state, at, answer)).await
     }
 
+    /// Writes a transition of an approval, unless somebody else was quicker. Durable when it returns.
+    pub async fn approval(&self, row: ApprovalRow) -> Result<(), RecordError> {
+        self.ask(|answer| Write::Approval(Box::new(row), answer)).await
+    }
+
     /// Writes who a session acts for. Does not wait; what is decided afterwards comes after it.
     pub fn principal(&self, row: PrincipalRow) {
         self.put(Write::Principal(Box::new(row)));
@@ -200,6 +208,7 @@ struct Statements<'c> {
     session: Statement<'c>,
     end: Statement<'c>,
     principal: Statement<'c>,
+    approval: Statement<'c>,
 }
 
 impl<'c> Statements<'c> {
@@ -211,6 +220,7 @@ impl<'c> Statements<'c> {
                 "INSERT INTO session (id, name, issuer, subject, uid, cgroup, command, started, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'open')",
             )?,
             end: connection.prepare("UPDATE session SET state = ?2, ended = ?3 WHERE id = ?1")?,
+            approval: connection.prepare(approval::INSERT)?,
             principal: connection.prepare(
                 "INSERT INTO principal (id, session, at, issuer, subject, groups, claims) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?,
@@ -225,6 +235,8 @@ struct Writer<'c> {
     owed: Owed,
     /// Links of the commit that is being made.
     links: Vec<OwedLink>,
+    /// Numbers of those that are intents, which their rows point to.
+    intents: VecDeque<i64>,
     laid_out: Arc<AtomicI64>,
     head: (i64, [u8; 32]),
     /// Number of the last event whose link has been written.
@@ -244,8 +256,8 @@ impl<'c> Writer<'c> {
     ) -> rusqlite::Result<Self> {
         let statements = Statements::prepare(connection)?;
         let layout = Layout::prepare(connection, durability)?;
-        let (owed, links) = (Owed::default(), Vec::new());
-        Ok(Self { statements, layout, log, owed, links, laid_out, head, event, settled: event })
+        let (owed, links, intents) = (Owed::default(), Vec::new(), VecDeque::new());
+        Ok(Self { statements, layout, log, owed, links, intents, laid_out, head, event, settled: event })
     }
 
     fn run(&mut self, queue: &Queue<Write>) {
@@ -281,7 +293,9 @@ impl<'c> Writer<'c> {
             Write::Intent(id, intent, waiting) => {
                 // A waiter that has gone away needs no answer.
                 let _ = waiting.send(Ok(()));
-                self.owed.intent(id, intent);
+                if let Some(link) = self.intents.pop_front() {
+                    self.owed.intent(id, link, &intent);
+                }
             }
             Write::Outcome(id, outcome) => self.owed.outcome(id, outcome),
             Write::Event(at, event) => {
@@ -289,6 +303,7 @@ impl<'c> Writer<'c> {
                 self.owed.event(self.settled, at, event);
             }
             Write::Flush(_) => flushes.push(write),
+            Write::Approval(row, waiting) => drop(waiting.send(row.verdict())),
             Write::Principal(_) => {}
             Write::OpenSession(..) | Write::EndSession(..) => answer(write, Ok(())),
         }
@@ -320,7 +335,8 @@ impl<'c> Writer<'c> {
 
     fn try_commit(&mut self, batch: &[Write]) -> Result<(), Failed> {
         self.links.clear();
-        if batch.iter().any(Write::is_of_a_session) {
+        self.intents.clear();
+        if batch.iter().any(Write::has_a_table_of_its_own) {
             return self.commit_to_database(batch);
         }
         let before = self.head;
@@ -363,7 +379,10 @@ impl<'c> Writer<'c> {
 
     fn write(&mut self, write: &Write) -> rusqlite::Result<()> {
         match write {
-            Write::Intent(id, intent, _) => self.link("intent", &IntentLine::new(*id, intent)),
+            Write::Intent(id, intent, _) => {
+                self.intents.push_back(self.head.0 + 1);
+                self.link("intent", &IntentLine::new(*id, intent))
+            }
             Write::Outcome(id, outcome) => self.link("outcome", &OutcomeLine::new(*id, outcome)),
             Write::OpenSession(row, _) => self.open_session(row),
             Write::EndSession(id, state, at, _) => {
@@ -375,6 +394,10 @@ impl<'c> Writer<'c> {
                 self.event += 1;
                 self.link("event", &EventLine::new(self.event, micros(*at), event))
             }
+            Write::Approval(row, _) => match row.insert(&mut self.statements.approval)? {
+                true => self.link("approval", &ApprovalLine::new(row)),
+                false => Ok(()),
+            },
             Write::Flush(_) => Ok(()),
         }
     }
@@ -403,8 +426,12 @@ impl<'c> Writer<'c> {
     }
 
     fn link(&mut self, kind: &'static str, body: &impl Serialize) -> rusqlite::Result<()> {
-        // Does not happen: names are text. What is not in the chain must not be in the tables.
-        let body = serde_json::to_string(body).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+        // As long as most are, so that few have to be moved.
+        let mut line = Vec::with_capacity(1024);
+        let written = serde_json::to_writer(&mut line, body).map_err(|e| e.to_string());
+        let body = written.and_then(|()| String::from_utf8(line).map_err(|e| e.to_string()));
+        // Neither happens: names are text, and so is JSON. What is not in the chain must not be in the tables.
+        let body = body.map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
         let seq = self.head.0 + 1;
         let hash = chain::hash(&self.head.1, seq, kind, &body);
         self.links.push(OwedLink { seq, kind, body, hash });
@@ -425,9 +452,11 @@ enum Failed {
 fn answer(write: Write, result: Result<(), RecordError>) {
     match write {
         // A waiter that has gone away needs no answer.
-        Write::Intent(_, _, a) | Write::OpenSession(_, a) | Write::EndSession(_, _, _, a) | Write::Flush(a) => {
-            drop(a.send(result))
-        }
+        Write::Intent(_, _, a)
+        | Write::OpenSession(_, a)
+        | Write::EndSession(_, _, _, a)
+        | Write::Approval(_, a)
+        | Write::Flush(a) => drop(a.send(result)),
         Write::Outcome(..) | Write::Event(..) | Write::Principal(..) => {
             if let Err(e) = result {
                 tracing::error!("{e}");

@@ -85,6 +85,19 @@ pub fn kill(dir: &Path) -> io::Result<()> {
     std::fs::write(dir.join("cgroup.kill"), "1")
 }
 
+/// Stops every process in the cgroup and below it where it is, and waits until all are; at most for `patience`.
+pub fn freeze(dir: &Path, patience: Duration) -> io::Result<()> {
+    std::fs::write(dir.join("cgroup.freeze"), "1")?;
+    let deadline = Instant::now() + patience;
+    while !std::fs::read_to_string(dir.join("cgroup.events"))?.lines().any(|line| line == "frozen 1") {
+        if Instant::now() >= deadline {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "some of its processes cannot be stopped now"));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
 /// Kills every process in the cgroup and below it, and waits until none is left; at most for `patience`.
 pub fn end(dir: &Path, patience: Duration) -> io::Result<()> {
     let deadline = Instant::now() + patience;

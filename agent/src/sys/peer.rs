@@ -42,6 +42,17 @@ impl AsFd for Process {
     }
 }
 
+/// The user that a process's session logged in as, however it changed its user since; `None`: the host does not keep that, or
+/// nobody logged in (a service).
+pub fn login(pid: u32) -> io::Result<Option<u32>> {
+    match std::fs::read_to_string(format!("/proc/{pid}/loginuid")) {
+        // -1 is nobody.
+        Ok(text) => Ok(text.trim().parse().ok().filter(|uid| *uid != u32::MAX)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
 /// Supplementary groups of a process.
 pub fn groups(pid: u32) -> io::Result<Vec<u32>> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;

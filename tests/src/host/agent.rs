@@ -200,7 +200,7 @@ pub struct Running {
 }
 
 impl Running {
-    fn start(mut command: Command, what: &str, stdin: &[u8]) -> Self {
+    pub(super) fn start(mut command: Command, what: &str, stdin: &[u8]) -> Self {
         let what = what.to_owned();
         command.stdin(if stdin.is_empty() { Stdio::null() } else { Stdio::piped() });
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a command");
@@ -225,6 +225,11 @@ impl Running {
 
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child").is_none()
+    }
+
+    /// What it has printed so far.
+    pub fn printed(&self) -> String {
+        String::from_utf8_lossy(&self.streams[0].bytes.lock().expect("a buffer")).into_owned()
     }
 
     /// Waits for its end.

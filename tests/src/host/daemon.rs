@@ -8,7 +8,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Host, Output, agent, place, wait_for};
+use super::{Host, Output, Running, agent, place, wait_for};
 
 impl Host {
     /// Starts the daemon and returns when it answers on its control socket.
@@ -86,10 +86,19 @@ impl Host {
 
     /// A verb of `tollgate`, asked by root outside of the tag.
     pub fn tollgate(&self, args: &[&str]) -> Output {
+        agent::finish(self.verb(args), &format!("tollgate {}", args.join(" ")), &[], super::BUDGET)
+    }
+
+    /// The same for one that goes on.
+    pub fn start_tollgate(&self, args: &[&str]) -> Running {
+        Running::start(self.verb(args), &format!("tollgate {}", args.join(" ")), &[])
+    }
+
+    fn verb(&self, args: &[&str]) -> std::process::Command {
         let mut command = std::process::Command::new(place::binary("tollgate"));
         command.env_clear().env("PATH", place::PATH).stdin(Stdio::null());
         command.arg("--socket").arg(self.socket()).args(args);
-        agent::finish(command, &format!("tollgate {}", args.join(" ")), &[], super::BUDGET)
+        command
     }
 
     /// The control socket.

@@ -213,7 +213,7 @@ fn a_revoked_session_has_no_processes_left_when_the_answer_comes() {
     let pids = std::fs::read_to_string(&pids).expect("two numbers");
     let alive = || pids.lines().filter(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok()).count();
     assert_eq!(alive(), 2, "{pids}");
-    host.tollgate(&["sessions", "revoke", agent.timeline().id()]).ok();
+    host.tollgate(&["sessions", "revoke", agent.timeline().id(), "--kill"]).ok();
     assert_eq!(alive(), 0, "{pids}");
     let text = running.wait(BUDGET).failed();
     assert!(text.contains("the session was revoked"), "{text}");

@@ -18,6 +18,7 @@ mod mask;
 mod matrix;
 mod policy;
 mod record;
+mod revoke;
 mod run;
 mod service;
 mod signing;
