@@ -99,7 +99,7 @@ pub struct Decision {
 pub struct Obligations {
     /// `@approval("group")`
     pub approval: Option<String>,
-    /// `@mask("profile")`
+    /// `@mask("profile")`: profiles of `masks.toml`
     pub mask: Option<String>,
     /// `@record("full")`; otherwise metadata only.
     pub record_full: bool,

@@ -84,9 +84,7 @@ print(json.dumps([
 fn nothing_of(host: &Host, secrets: &[&str]) {
     let spellings: Vec<String> = secrets
         .iter()
-        .flat_map(|s| {
-            [(*s).to_owned(), aws_smithy_types::base64::encode(s).trim_end_matches('=').to_owned()]
-        })
+        .flat_map(|s| [(*s).to_owned(), aws_smithy_types::base64::encode(s).trim_end_matches('=').to_owned()])
         .collect();
     let mut files = vec![host.dir().join("daemon.log")];
     for folder in ["state", "run"] {
