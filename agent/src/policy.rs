@@ -103,7 +103,7 @@ pub struct Obligations {
     pub approval: Option<String>,
     /// What else is asked of those who approve; nothing without one.
     pub terms: Terms,
-    /// `@mask("profile")`
+    /// `@mask("profile")`: profiles of `masks.toml`
     pub mask: Option<String>,
     /// `@record("full")`; otherwise metadata only.
     pub record_full: bool,

@@ -77,6 +77,29 @@ fn what_can_work_is_taken() {
 }
 
 #[test]
+fn the_shipped_rules_and_those_of_the_guide_are_good() {
+    let root = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let shipped = Masks::load(&root.join("policies/masks.toml"), true, When::Asked, Vec::new());
+    assert!(shipped.as_ref().is_ok_and(|m| m.len() > 2 && m.profile("personal").is_ok()), "{:?}", shipped.err());
+    // What is commented out is as good.
+    let text = std::fs::read_to_string(root.join("policies/masks.toml")).expect("it is shipped");
+    let all: Vec<&str> = text
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest) if rest.starts_with('[') || rest.contains(" = ") => rest,
+            _ => line,
+        })
+        .collect();
+    let all = Masks::parse("masks.toml", &all.join("\n"), When::Asked, Vec::new());
+    assert!(all.as_ref().is_ok_and(|m| m.len() > 6), "{:?}", all.err());
+    let guide = std::fs::read_to_string(root.join("docs/masking.md")).expect("the guide");
+    let (_, example) = guide.split_once("```toml\n").expect("an example");
+    let (example, _) = example.split_once("```").expect("its end");
+    let example = Masks::parse("masking.md", example, When::Asked, Vec::new());
+    assert!(example.is_ok(), "{:?}", example.err());
+}
+
+#[test]
 fn a_file_that_must_be_there_is_missed() {
     let path = FilePath::new("/nonexistent/masks.toml");
     assert!(Masks::load(path, false, When::Asked, Vec::new()).is_ok_and(|m| m.is_empty()));
