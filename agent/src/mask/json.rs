@@ -256,7 +256,6 @@ impl Json {
     }
 
     /// A member's name, which begins at `i`: where it ends, and what takes its place. `None`: it does not end here.
-    #[expect(clippy::type_complexity, reason = "said in the line above")]
     fn name(&mut self, buf: &[u8], i: usize) -> Result<Option<(usize, Option<Vec<u8>>)>, MaskError> {
         let Some((end, escaped)) = end_of_text(buf, i + 1) else { return Ok(None) };
         let state = self.stack.last().map_or(DEAD, |f| f.state);

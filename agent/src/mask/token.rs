@@ -177,6 +177,6 @@ mod tests {
         let digest = Master::new([7; 32]).kept("s-1").of(b"hunter2");
         assert!((1_000_000_000..2_000_000_000).contains(&digest.number()));
         assert!(OffsetDateTime::parse(&digest.moment(), &Rfc3339).is_ok(), "{}", digest.moment());
-        assert!(digest.base64().len() % 4 == 0);
+        assert!(digest.base64().len().is_multiple_of(4));
     }
 }

@@ -65,7 +65,7 @@ fn checks(digits: &[u8]) -> bool {
             (_, d) => 2 * d,
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 #[cfg(test)]
