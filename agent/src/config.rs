@@ -17,6 +17,7 @@ mod value;
 pub use template::Template;
 pub use value::HostPattern;
 
+use crate::mask::When;
 use value::{leeway, seconds};
 
 /// The whole file.
@@ -40,6 +41,7 @@ pub struct Config {
     pub defaults: Defaults,
     pub policy: Policy,
     pub approval: Approval,
+    pub mask: Mask,
     pub record: Record,
     pub journal: Journal,
     pub control: Control,
@@ -59,6 +61,7 @@ impl Default for Config {
             defaults: Defaults::default(),
             policy: Policy::default(),
             approval: Approval::default(),
+            mask: Mask::default(),
             record: Record::default(),
             journal: Journal::default(),
             control: Control::default(),
@@ -429,6 +432,18 @@ impl Default for Approval {
     }
 }
 
+/// `[mask]`: what is hidden in answers and in the record.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mask {
+    /// Rule file; `masks.toml` in the directory of the policies if unset, where it may be missing.
+    pub file: Option<PathBuf>,
+    /// In which answers members are hidden that AWS's model calls sensitive.
+    pub sensitive: When,
+    /// Actions (patterns) that `sensitive = "always"` is not about.
+    pub except: Vec<String>,
+}
+
 /// `[record]`
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -494,6 +509,14 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
         Self::parse(&text, path)
+    }
+
+    /// The rule file of masks, and whether it must be there.
+    pub fn mask_file(&self) -> (PathBuf, bool) {
+        match &self.mask.file {
+            Some(file) => (file.clone(), true),
+            None => (self.policy.dir.join("masks.toml"), false),
+        }
     }
 
     /// Parses and checks the text of a file; `path` is for messages only.

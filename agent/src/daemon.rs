@@ -24,6 +24,7 @@ use crate::credential::{Brokers, Placeholders, Sts};
 use crate::gateway::{self, Memory, Upstreams};
 use crate::identity::Verifier;
 use crate::journal::{Event, Journal, Kind};
+use crate::mask::{Masks, Master};
 use crate::policy::PolicySet;
 use crate::record::Store;
 use crate::session::Registry;
@@ -38,6 +39,9 @@ pub struct Core {
     pub config_path: PathBuf,
     pub config: ArcSwap<Config>,
     pub policy: ArcSwap<PolicySet>,
+    pub masks: ArcSwap<Masks>,
+    /// Tokens for hidden values live as long as the daemon.
+    pub mask_keys: Master,
     pub brokers: ArcSwap<Brokers>,
     pub verifier: ArcSwap<Verifier>,
     pub upstreams: ArcSwap<Upstreams>,
@@ -60,6 +64,7 @@ pub struct Core {
 struct Swappable {
     config: Config,
     policy: PolicySet,
+    masks: Masks,
     brokers: Brokers,
     verifier: Verifier,
     upstreams: Upstreams,
@@ -70,17 +75,18 @@ impl Swappable {
     fn load(path: &Path) -> anyhow::Result<Self> {
         let config = Config::load(path)?;
         let policy = load_policies(&config.policy)?;
+        let masks = load_masks(&config, &policy)?;
         let verifier = Verifier::new(&config.identity)?;
         let upstreams = Upstreams::new(&config.gateway, &config.upstreams)?;
         let sts: Arc<dyn Sts> = Arc::new(upstreams.clone());
         let brokers = Brokers::new(&config.bindings, &sts)?;
-        Ok(Self { config, policy, brokers, verifier, upstreams })
+        Ok(Self { config, policy, masks, brokers, verifier, upstreams })
     }
 }
 
 impl Core {
     fn start(path: &Path) -> anyhow::Result<Self> {
-        let Swappable { config, policy, brokers, verifier, upstreams } = Swappable::load(path)?;
+        let Swappable { config, policy, masks, brokers, verifier, upstreams } = Swappable::load(path)?;
         for dir in [&config.state_dir, &config.runtime_dir] {
             make_dir(dir)?;
         }
@@ -95,6 +101,8 @@ impl Core {
             memory: Memory::new(config.gateway.max_buffered_body),
             config: ArcSwap::from_pointee(config),
             policy: ArcSwap::from_pointee(policy),
+            masks: ArcSwap::from_pointee(masks),
+            mask_keys: Master::new(rand::random()),
             brokers: ArcSwap::from_pointee(brokers),
             verifier: ArcSwap::from_pointee(verifier),
             upstreams: ArcSwap::from_pointee(upstreams),
@@ -129,6 +137,7 @@ impl Core {
         }
         self.approvals.configure(new.config.approval.clone());
         self.policy.store(Arc::new(new.policy));
+        self.masks.store(Arc::new(new.masks));
         self.brokers.store(Arc::new(new.brokers));
         self.verifier.store(Arc::new(new.verifier));
         self.upstreams.store(Arc::new(new.upstreams));
@@ -176,6 +185,7 @@ pub fn check(path: &Path) -> anyhow::Result<(Config, PolicySet)> {
 
 /// Runs the daemon until it is told to stop.
 pub fn run(config: &Path) -> anyhow::Result<()> {
+    sys::limits::no_core().context("cannot keep this process's memory out of core files")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers())
         .enable_all()
@@ -256,6 +266,27 @@ fn load_policies(config: &crate::config::Policy) -> anyhow::Result<PolicySet> {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("the policies are not valid:\n{}", lines.join("\n"))
     })
+}
+
+/// Reads the rules of masks; all that is wrong with them, and with what policies ask of them, in one error.
+fn load_masks(config: &Config, policy: &PolicySet) -> anyhow::Result<Masks> {
+    let (file, must) = config.mask_file();
+    let masks = Masks::load(&file, must, config.mask.sensitive, config.mask.except.clone());
+    let masks = masks.map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("the masks are not valid:\n{}", lines.join("\n"))
+    })?;
+    let unknown = policy.masks().filter_map(|(name, file, line)| {
+        let near = masks.profile(name).err()?;
+        let advice = near.map_or_else(
+            || format!("a table `[profile.{name}]` in `masks.toml` makes one"),
+            |near| format!("did you mean `{near}`?"),
+        );
+        Some(format!("{file}:{line}: there is no mask profile `{name}`; {advice}"))
+    });
+    let lines: Vec<String> = unknown.collect();
+    anyhow::ensure!(lines.is_empty(), "the policies are not valid:\n{}", lines.join("\n"));
+    Ok(masks)
 }
 
 /// What the kernel side refused becomes events.

@@ -10,6 +10,7 @@ mod exchange;
 mod farewell;
 mod intake;
 mod life;
+mod masked;
 mod sniff;
 mod splice;
 mod stream;

@@ -1,438 +1,47 @@
 //! Hiding values: in answers, in the record, and in command lines.
 //!
-//! Pure: no I/O, no clock. Never passes what it could not read where it was told to mask.
+//! Owns what is hidden ([`Masks`], from `masks.toml` and AWS's model), and the streaming readers of every protocol that
+//! hide it while an answer passes ([`Stream`]). Reading the rule file ([`Masks::load`]) is the only I/O; there is no
+//! clock. Never passes what it could not read where it was told to mask.
 
-use std::hash::{BuildHasher as _, RandomState};
-use std::sync::OnceLock;
+mod cbor;
+mod coding;
+mod events;
+mod json;
+mod names;
+mod path;
+mod pattern;
+mod plan;
+mod redact;
+mod rules;
+mod select;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod text;
+mod token;
+mod veil;
+mod xml;
 
-use bytes::Bytes;
-use serde::{Serialize, Serializer};
-use serde_json::{Map, Value};
-
-use crate::aws::Protocol;
-use crate::aws::model::{self, Detail, Input, Kind, Place};
+pub use plan::{Answer, View};
+pub use redact::{redact_argv, redact_parameters, redact_target};
+pub use rules::{Masks, RuleError, When};
+pub use stream::Stream;
+pub use token::{Keyed, Master, PREFIX, Tokens};
 
 /// Why an answer could not be masked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MaskError {
-    #[error("answers of this protocol cannot be masked yet")]
-    Protocol,
-    #[error("the answer is not the JSON that was expected")]
-    Unreadable,
-}
-
-/// How the names of members end that hold secrets, whatever the service. Case does not count, nor do `-` and `_`.
-const SECRET: &[&str] = &[
-    "password",
-    "passphrase",
-    "secret",
-    "secretstring",
-    "secretbinary",
-    "secretaccesskey",
-    "privatekey",
-    "plaintext",
-    "userdata",
-    // Whatever it is for: a new one is taken for a secret until it is listed below.
-    "token",
-];
-
-/// Tokens that open nothing: they say where a list goes on, that a request is the same as before, or which version is
-/// meant. Whole names.
-const HARMLESS: &[&str] = &[
-    "nexttoken",
-    "nextpagetoken",
-    "pagetoken",
-    "paginationtoken",
-    "continuationtoken",
-    "nextcontinuationtoken",
-    "startingtoken",
-    "previoustoken",
-    "nextforwardtoken",
-    "nextbackwardtoken",
-    "nextchunktoken",
-    "nextmessagetoken",
-    "clienttoken",
-    "clientrequesttoken",
-    "lastclientrequesttoken",
-    "amznclienttoken",
-    "idempotencytoken",
-    "creationtoken",
-    "requesttoken",
-    "uniquerequesttoken",
-    "changetoken",
-    "updatetoken",
-    "versiontoken",
-    "locktoken",
-    "nextlocktoken",
-    "webacllocktoken",
-    "nextwebacllocktoken",
-    "sequencetoken",
-    "nextsequencetoken",
-    "expectedsequencetoken",
-    "uploadsequencetoken",
-];
-
-/// Replaces the values of secret members, at any depth, in a whole JSON answer.
-pub fn apply(protocol: Protocol, body: &[u8]) -> Result<Bytes, MaskError> {
-    match protocol {
-        Protocol::Json10 | Protocol::Json11 | Protocol::RestJson => {}
-        _ => return Err(MaskError::Protocol),
-    }
-    let mut value: Value = serde_json::from_slice(body).map_err(|_| MaskError::Unreadable)?;
-    hide(&mut value);
-    Ok(value.to_string().into())
-}
-
-/// A request's members as JSON, secret ones taken out: those that AWS's model calls sensitive, where the operation is
-/// known, and those that are named like secrets.
-pub fn redact_parameters(parameters: &Map<String, Value>, input: Option<Input>) -> String {
-    let shape = input.map(|i| Shape { detail: i.detail, kind: i.detail.kind(i.op.input) });
-    // A map of texts and values always serialises.
-    serde_json::to_string(&HiddenMap(parameters, shape)).unwrap_or_default()
-}
-
-/// A request target: signatures, and what holds secret members, taken out of its path and query.
-pub fn redact_target(target: &str, input: Option<Input>) -> String {
-    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    let members = || input.into_iter().flat_map(|i| i.detail.input(i.op)).filter(|m| m.sensitive);
-    let mut path = path.to_owned();
-    for member in members().filter(|m| m.place == Place::Path) {
-        let template = input.map_or("", |i| i.op.path);
-        for (_, value) in model::labels(template, &path.clone())
-            .into_iter()
-            .filter(|(name, value)| *name == member.wire && !value.is_empty())
-        {
-            path = path.replace(value, "hidden");
-        }
-    }
-    let Some(query) = query else { return path };
-    let sensitive = |name: &str| members().any(|m| [m.wire, m.form].contains(&name));
-    let kept: Vec<String> = query
-        .split('&')
-        .map(|pair| match pair.split_once('=') {
-            Some((name, _)) if hides(name, &sensitive) => format!("{name}=hidden"),
-            _ => pair.to_owned(),
-        })
-        .collect();
-    format!("{path}?{}", kept.join("&"))
-}
-
-/// Whether a query parameter's value goes; its name as it stands in the query, escapes and all.
-fn hides(name: &str, sensitive: &impl Fn(&str) -> bool) -> bool {
-    let decoded = form_urlencoded::parse(name.as_bytes()).next();
-    let name = decoded.as_ref().map_or(name, |(name, _)| name);
-    name.eq_ignore_ascii_case("signature") || name.eq_ignore_ascii_case("x-amz-signature")
-        || is_secret(name)
-        // Members of lists and structures have dotted names.
-        || name.split('.').any(sensitive)
-}
-
-/// A command line, what looks like a secret in it taken out: values of options and variables that are named so, and
-/// anything of the shape of a JWT or an AWS secret key.
-pub fn redact_argv(argv: &[String]) -> Vec<String> {
-    let mut hide_next = false;
-    argv.iter()
-        .map(|argument| {
-            if std::mem::take(&mut hide_next) || looks_secret(argument) {
-                return "hidden".to_owned();
-            }
-            let names = |name: &str| {
-                let name = name.to_ascii_lowercase();
-                ["password", "secret", "token", "apikey", "api-key", "api_key"].iter().any(|s| name.ends_with(s))
-            };
-            match argument.split_once('=') {
-                Some((name, _)) if names(name) => format!("{name}=hidden"),
-                Some(_) => argument.clone(),
-                None => {
-                    hide_next = argument.starts_with('-') && names(argument);
-                    argument.clone()
-                }
-            }
-        })
-        .collect()
-}
-
-fn looks_secret(text: &str) -> bool {
-    let key = text.len() == 40
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/+=".contains(&b))
-        && text.bytes().any(|b| b.is_ascii_uppercase())
-        && text.bytes().any(|b| b.is_ascii_digit());
-    key || (text.starts_with("eyJ") && text.bytes().filter(|b| *b == b'.').count() == 2)
-}
-
-fn hide(value: &mut Value) {
-    match value {
-        Value::Object(members) => {
-            for (name, member) in members {
-                if is_secret(name) && !is_flag(member) {
-                    if let Value::String(text) = member {
-                        *member = Value::String(mark(text));
-                    } else {
-                        *member = Value::String(mark(&member.to_string()));
-                    }
-                } else {
-                    hide(member);
-                }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(hide),
-        _ => {}
-    }
-}
-
-fn is_secret(name: &str) -> bool {
-    let ends = |end: &&str| {
-        let mut name = letters(name).rev();
-        end.bytes().rev().all(|b| name.next() == Some(b))
-    };
-    SECRET.iter().any(ends) && !HARMLESS.iter().any(|harmless| letters(name).eq(harmless.bytes()))
-}
-
-fn letters(name: &str) -> impl DoubleEndedIterator<Item = u8> {
-    name.bytes().filter(|b| !matches!(b, b'-' | b'_')).map(|b| b.to_ascii_lowercase())
-}
-
-/// A yes or no (`ManageMasterUserPassword`), or nothing at all: no secret, whatever its name.
-fn is_flag(member: &Value) -> bool {
-    matches!(member, Value::Null | Value::Bool(_))
-}
-
-/// What the model says of a value.
-#[derive(Clone, Copy)]
-struct Shape {
-    detail: &'static Detail,
-    kind: Kind<'static>,
-}
-
-impl Shape {
-    fn member(self, name: &str) -> Option<&'static model::Member> {
-        match self.kind {
-            Kind::Structure(members) => members.all.iter().find(|m| m.name == name),
-            _ => None,
-        }
-    }
-
-    fn inner(self, name: &str) -> Option<Self> {
-        let shape = match self.kind {
-            Kind::Map { value, .. } => value,
-            _ => self.member(name)?.shape,
-        };
-        Some(Self { kind: self.detail.kind(shape), ..self })
-    }
-
-    fn item(self) -> Option<Self> {
-        match self.kind {
-            Kind::List(item, _) => Some(Self { kind: self.detail.kind(item), ..self }),
-            _ => None,
-        }
-    }
-}
-
-/// Members as [`hide`] leaves them, and the model's sensitive ones hidden too; written without a copy.
-struct HiddenMap<'a>(&'a Map<String, Value>, Option<Shape>);
-
-struct Hidden<'a>(&'a Value, Option<Shape>);
-
-impl Serialize for HiddenMap<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let shape = self.1;
-        serializer.collect_map(self.0.iter().map(|(name, member)| {
-            let secret = is_secret(name) || shape.and_then(|s| s.member(name)).is_some_and(|m| m.sensitive);
-            (name, Member { secret, value: member, shape: shape.and_then(|s| s.inner(name)) })
-        }))
-    }
-}
-
-struct Member<'a> {
-    secret: bool,
-    value: &'a Value,
-    shape: Option<Shape>,
-}
-
-impl Serialize for Member<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.value {
-            flag if is_flag(flag) => flag.serialize(serializer),
-            Value::String(text) if self.secret => serializer.serialize_str(&mark(text)),
-            other if self.secret => serializer.serialize_str(&mark(&other.to_string())),
-            other => Hidden(other, self.shape).serialize(serializer),
-        }
-    }
-}
-
-impl Serialize for Hidden<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Value::Object(members) => HiddenMap(members, self.1).serialize(serializer),
-            Value::Array(items) => {
-                let shape = self.1.and_then(Shape::item);
-                serializer.collect_seq(items.iter().map(|item| Hidden(item, shape)))
-            }
-            plain => plain.serialize(serializer),
-        }
-    }
-}
-
-/// The same value gives the same mark as long as the daemon lives, and says nothing of the value.
-fn mark(text: &str) -> String {
-    static KEY: OnceLock<RandomState> = OnceLock::new();
-    format!("masked:{:016x}", KEY.get_or_init(RandomState::new).hash_one(text))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_go_and_the_shape_stays() {
-        let body = br#"{"Name":"n","SecretString":"hunter2","List":[{"Password":"hunter2"}],"Token":null}"#;
-        let masked = apply(Protocol::Json11, body).expect("JSON");
-        let text = std::str::from_utf8(&masked).expect("text");
-        assert!(!text.contains("hunter2"), "{text}");
-        let value: Value = serde_json::from_slice(&masked).expect("JSON");
-        assert_eq!(value["SecretString"], value["List"][0]["Password"]);
-        assert_eq!((&value["Name"], &value["Token"]), (&Value::from("n"), &Value::Null));
-    }
-
-    #[test]
-    fn parameters_are_written_as_they_would_be_hidden() {
-        let text = r#"{"Name":"n","SecretString":"hunter2","Token":null,"Deep":[{"PASSWORD":{"a":[1,"x"]},"n":1.5}],"b":true}"#;
-        let Ok(Value::Object(members)) = serde_json::from_str(text) else { panic!("an object") };
-        let mut hidden = Value::Object(members.clone());
-        hide(&mut hidden);
-        assert_eq!(redact_parameters(&members, None), hidden.to_string());
-        assert!(!hidden.to_string().contains("hunter2"));
-    }
-
-    /// Of an operation whose members have these values.
-    fn recorded(service: &str, operation: &str, text: &str) -> String {
-        let (_, service) = model::index().and_then(|i| i.service(service)).expect("a service");
-        let detail = service.detail().expect("sound");
-        let input = Input { detail, op: detail.operation(operation).expect("an operation") };
-        let Ok(Value::Object(members)) = serde_json::from_str(text) else { panic!("an object") };
-        redact_parameters(&members, Some(input))
-    }
-
-    #[test]
-    fn the_model_says_what_is_sensitive() {
-        for (service, operation, text) in [
-            ("ssm", "PutParameter", r#"{"Name":"n","Value":"hunter2"}"#),
-            ("lambda", "CreateFunction", r#"{"FunctionName":"n","Environment":{"Variables":{"A":"hunter2"}}}"#),
-            (
-                "codebuild",
-                "CreateProject",
-                r#"{"name":"n","environment":{"environmentVariables":[{"name":"a","value":"hunter2"}]}}"#,
-            ),
-            (
-                "cloudformation",
-                "CreateStack",
-                r#"{"StackName":"n","Parameters":[{"ParameterKey":"k","ParameterValue":"hunter2"}]}"#,
-            ),
-            ("ec2", "CreateVpnConnection", r#"{"Type":"n","Options":{"TunnelOptions":[{"PreSharedKey":"hunter2"}]}}"#),
-            ("iam", "CreateLoginProfile", r#"{"UserName":"n","Password":"hunter2"}"#),
-            ("kms", "Encrypt", r#"{"KeyId":"n","Plaintext":"hunter2"}"#),
-            ("stepfunctions", "StartExecution", r#"{"stateMachineArn":"n","input":"hunter2"}"#),
-            (
-                "batch",
-                "RegisterJobDefinition",
-                r#"{"jobDefinitionName":"n","containerProperties":{"environment":[{"name":"A","value":"hunter2"}]}}"#,
-            ),
-        ] {
-            let found = recorded(service, operation, text);
-            assert!(!found.contains("hunter2") && found.contains("\"n\""), "{operation}: {found}");
-            assert!(serde_json::from_str::<Value>(&found).is_ok(), "{found}");
-        }
-        // What the model does not call so, and what it does not know, stays.
-        let plain = r#"{"Name":"n","Brandnew":{"x":"visible"}}"#;
-        assert_eq!(
-            serde_json::from_str::<Value>(&recorded("ssm", "PutParameter", plain)).unwrap()["Brandnew"]["x"],
-            "visible"
-        );
-    }
-
-    #[test]
-    fn names_say_what_is_secret() {
-        let secret = [
-            "Password",
-            "MasterUserPassword",
-            "newPassword",
-            "TemporaryPASSWORD",
-            "Passphrase",
-            "ClientSecret",
-            "client_secret",
-            "SecretString",
-            "SecretBinary",
-            "SecretAccessKey",
-            "PrivateKey",
-            "private-key",
-            "Plaintext",
-            "UserData",
-            "AuthToken",
-            "Token",
-            "SessionToken",
-            "X-Amz-Security-Token",
-            "WebIdentityToken",
-            "refresh_token",
-            "OauthClientToken",
-        ];
-        let harmless = [
-            "NextToken",
-            "nextToken",
-            "next-token",
-            "continuation-token",
-            "NextContinuationToken",
-            "PaginationToken",
-            "ClientToken",
-            "ClientRequestToken",
-            "SequenceToken",
-            "SecretId",
-            "SecretArn",
-            "PasswordPolicy",
-            "Tokens",
-            "Name",
-            "",
-        ];
-        let value = "hunter2";
-        for (names, hidden) in [(&secret[..], true), (&harmless[..], false)] {
-            for name in names {
-                let members = Map::from_iter([((*name).to_owned(), Value::from(value))]);
-                assert_eq!(!redact_parameters(&members, None).contains(value), hidden, "the member {name}");
-                let nested = Map::from_iter([("Deep".to_owned(), Value::Object(members.clone()))]);
-                assert_eq!(!redact_parameters(&nested, None).contains(value), hidden, "the member {name}, deep down");
-                let answer = apply(Protocol::Json11, Value::Object(members).to_string().as_bytes()).expect("JSON");
-                assert_eq!(!String::from_utf8_lossy(&answer).contains(value), hidden, "the answer's {name}");
-                let target = redact_target(&format!("/?a=b&{name}={value}&c"), None);
-                assert_eq!(!target.contains(value), hidden, "{target}");
-                assert!(target.starts_with("/?a=b&") && target.ends_with("&c"), "{target}");
-            }
-        }
-        let flags = r#"{"ManageMasterUserPassword":true,"GenerateSecret":false}"#;
-        let Ok(Value::Object(members)) = serde_json::from_str(flags) else { panic!("an object") };
-        assert_eq!(
-            Value::from_iter(members.clone()),
-            serde_json::from_str::<Value>(&redact_parameters(&members, None)).unwrap()
-        );
-        for target in
-            ["/?Item.1.Master%55serPassw%6Frd=hunter2", "/?x=1&Signature=hunter2", "/?X-Amz-Signature=hunter2"]
-        {
-            assert!(!redact_target(target, None).contains(value), "{target}");
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_not_passed() {
-        assert_eq!(apply(Protocol::Json10, b"\x1f\x8b"), Err(MaskError::Unreadable));
-        assert_eq!(apply(Protocol::RestXml, b"<a/>"), Err(MaskError::Protocol));
-    }
-
-    #[test]
-    fn command_lines_and_targets() {
-        let argv: Vec<String> =
-            ["x", "--password", "p", "--token=t", "A_SECRET=s", "--name", "n", "eyJa.b.c"].map(String::from).to_vec();
-        assert_eq!(
-            redact_argv(&argv),
-            ["x", "--password", "hidden", "--token=hidden", "A_SECRET=hidden", "--name", "n", "hidden"]
-        );
-        assert_eq!(redact_target("/a?X-Amz-Signature=1&b=2", None), "/a?X-Amz-Signature=hidden&b=2");
-    }
+    #[error("it is not the {0} that was expected")]
+    Unreadable(&'static str),
+    #[error("{0}")]
+    Limit(&'static str),
+    #[error("its encoding `{0}` cannot be read")]
+    Coding(String),
+    #[error("it is a part of something that can only be read whole")]
+    Part,
+    #[error(
+        "it is `{0}`, and the rule does not say what to read it as; give the rule `as = \"json\"`, `\"xml\"`, `\"cbor\"` or `\"text\"`"
+    )]
+    Kind(String),
 }

@@ -103,7 +103,7 @@ pub struct Obligations {
     pub approval: Option<String>,
     /// What else is asked of those who approve; nothing without one.
     pub terms: Terms,
-    /// `@mask("profile")`
+    /// `@mask("profile")`: profiles of `masks.toml`
     pub mask: Option<String>,
     /// `@record("full")`; otherwise metadata only.
     pub record_full: bool,
@@ -312,6 +312,13 @@ impl PolicySet {
         self.trial.as_ref().map(|engine| engine.decide(question))
     }
 
+    /// What is recorded where decisions bind: a no of policies on trial in the place of the yes that it is let through with.
+    pub fn as_recorded(&self, question: &Question<'_>) -> Decision {
+        let decision = self.decide(question);
+        let no = |trial: &Decision| decision.effect == Effect::Allow && trial.effect != Effect::Allow;
+        self.try_out(question).filter(no).unwrap_or(decision)
+    }
+
     /// How many policies are on trial.
     pub fn on_trial(&self) -> usize {
         self.all().rules.iter().filter(|r| r.observed).count()
@@ -348,6 +355,11 @@ impl PolicySet {
 
     pub fn is_empty(&self) -> bool {
         self.all().rules.is_empty()
+    }
+
+    /// Masks that policies ask for, each with its policy's file and line.
+    pub fn masks(&self) -> impl Iterator<Item = (&str, &str, usize)> {
+        self.engine.rules.iter().filter_map(|rule| Some((rule.mask.as_deref()?, &*rule.file, rule.line)))
     }
 
     /// The policies, in the order in which they were read.

@@ -13,8 +13,10 @@ mod report;
 mod rows;
 mod tools;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::str::FromStr;
 
 use anyhow::{Context as _, bail};
 
@@ -23,9 +25,9 @@ use measure::Plan;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Who takes part; the files are only written when all do.
-    #[arg(long, value_delimiter = ',', default_values_t = Kind::ALL)]
-    only: Vec<Kind>,
+    /// Who takes part, or `masking`, which is measured by itself; the files are only written when all take part.
+    #[arg(long, value_delimiter = ',', default_values_t = Kind::ALL.map(Part::Who))]
+    only: Vec<Part>,
     /// One short round, for a first look; writes nothing.
     #[arg(long)]
     quick: bool,
@@ -35,6 +37,39 @@ pub struct Args {
     /// Set by the command itself once it is in its namespaces.
     #[arg(long, hide = true)]
     inside: bool,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Who(Kind),
+    Masking,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Who(kind) => kind.fmt(f),
+            Self::Masking => f.write_str("masking"),
+        }
+    }
+}
+
+impl FromStr for Part {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "masking" { Ok(Self::Masking) } else { text.parse().map(Self::Who) }
+    }
+}
+
+impl Args {
+    fn who(&self) -> Vec<Kind> {
+        let kind = |part: &Part| match part {
+            Part::Who(kind) => Some(*kind),
+            Part::Masking => None,
+        };
+        self.only.iter().filter_map(kind).collect()
+    }
 }
 
 /// Where things are.
@@ -74,6 +109,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 /// Everything that may need the network or a compiler.
 fn prepare(args: &Args, places: &Places) -> anyhow::Result<()> {
+    let who = args.who();
     if !args.no_build {
         let build = |package: &str, kind: &str, name: &str| {
             say(&format!("building `{name}`, optimised"));
@@ -86,16 +122,20 @@ fn prepare(args: &Args, places: &Places) -> anyhow::Result<()> {
                 name,
             ]))
         };
-        build("tollgate-tests", "--bin", "tollgate-load")?;
-        if args.only.contains(&Kind::Tollgate) {
+        if !who.is_empty() {
+            build("tollgate-tests", "--bin", "tollgate-load")?;
+        }
+        if who.contains(&Kind::Tollgate) {
             build("tollgate", "--bin", "tollgate")?;
+        }
+        if who.contains(&Kind::Tollgate) || args.only.contains(&Part::Masking) {
             build("tollgate", "--example", "alone")?;
         }
     }
-    if args.only.contains(&Kind::Nginx) {
+    if who.contains(&Kind::Nginx) {
         tools::install_nginx(&places.root)?;
     }
-    if args.only.contains(&Kind::Mitmproxy) {
+    if who.contains(&Kind::Mitmproxy) {
         tools::install_mitmproxy(&places.root)?;
     }
     Ok(())
@@ -119,17 +159,24 @@ fn enter(args: &Args) -> anyhow::Result<()> {
 fn measure(args: &Args, places: &Places) -> anyhow::Result<()> {
     let plan = if args.quick { Plan::quick() } else { Plan::full() };
     let began = std::time::Instant::now();
-    let upstream = Upstream::start(places)?;
+    let who = args.who();
     let mut results = measure::Results::default();
-    if args.only.contains(&Kind::Tollgate) {
-        results.stages = Some(alone::measure(places)?);
+    if who.is_empty() {
+        results.stages = Some(alone::measure(places, false)?);
+        let rows = rows::of(&results, &plan);
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+        return Ok(());
+    }
+    let upstream = Upstream::start(places)?;
+    if who.contains(&Kind::Tollgate) {
+        results.stages = Some(alone::measure(places, true)?);
         measure::connects(places, &upstream, &plan, &mut results.connect)?;
     }
-    say(&format!("starting {}", args.only.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
+    say(&format!("starting {}", who.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
     let mut contenders =
-        args.only.iter().map(|kind| Contender::start(*kind, places, &upstream)).collect::<anyhow::Result<Vec<_>>>()?;
+        who.iter().map(|kind| Contender::start(*kind, places, &upstream)).collect::<anyhow::Result<Vec<_>>>()?;
     measure::all(&contenders, &plan, &mut results)?;
-    let versions = tools::versions(places, &args.only);
+    let versions = tools::versions(places, &who);
     let profiled = contenders
         .iter()
         .find(|c| c.kind == Kind::Tollgate)
@@ -143,7 +190,7 @@ fn measure(args: &Args, places: &Places) -> anyhow::Result<()> {
     let rows = rows::of(&results, &plan);
     let text = report::markdown(&rows, &results, profiled.as_ref(), &versions, &plan, began.elapsed());
     println!("{text}");
-    if args.quick || Kind::ALL.iter().any(|k| !args.only.contains(k)) {
+    if args.quick || Kind::ALL.iter().any(|k| !who.contains(k)) {
         say("a partial or quick run: docs/benchmarks.* stay as they are");
         return Ok(());
     }

@@ -101,7 +101,7 @@ impl Status {
         let terms = &ask.terms;
         let groups: Vec<String> = terms.groups.iter().filter(|g| approver.is_in(g)).cloned().collect();
         let helper = !terms.break_glass.is_empty() && terms.break_glass.iter().all(|g| approver.is_in(g));
-        let note = note.map(|n| plain(n)).filter(|n| !n.is_empty());
+        let note = note.map(plain).filter(|n| !n.is_empty());
         let why = note.clone().unwrap_or_default();
         let emergency = matches!(answer, Answer::Approve { emergency: true, .. });
         if groups.is_empty() && !(helper && emergency) {

@@ -68,6 +68,19 @@ mod tests {
             let why = check(rest).expect_err(rest);
             assert!(why.contains(expected), "{rest}\n{why}");
         }
+        // What is on trial binds nothing, and must be right all the same.
+        std::fs::create_dir_all(dir.join("next")).expect("made");
+        std::fs::write(dir.join("next/a.cedar"), "forbid (principal, action, resource);").expect("written");
+        let trial = |dir: &Path| {
+            let text = std::fs::read_to_string(&file).expect("text").replace("idle_timeout = 0", "idle_timeout = 60");
+            std::fs::write(&file, text + &format!("trial_dir = '{}'\n", dir.display())).expect("written");
+            super::check(&file).map_err(|e| format!("{e:#}"))
+        };
+        let good = trial(&dir.join("next")).expect("good");
+        assert!(good.last().is_some_and(|l| l.contains("good, with 2 policies")), "{good:?}");
+        std::fs::write(dir.join("next/a.cedar"), "forbid").expect("written");
+        let why = super::check(&file).map_err(|e| format!("{e:#}")).map(|_| ()).expect_err("a broken policy on trial");
+        assert!(why.contains("next/a.cedar:1:"), "{why}");
         std::fs::write(dir.join("policies/a.cedar"), "permit (principal").expect("written");
         let why = check("").expect_err("a broken policy");
         assert!(why.contains("the policies are not valid"), "{why}");

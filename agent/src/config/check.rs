@@ -17,6 +17,7 @@ impl Config {
             ("capture", "bpffs", Some(&self.capture.bpffs)),
             ("capture", "cgroup_root", self.capture.cgroup_root.as_ref()),
             ("policy", "dir", Some(&self.policy.dir)),
+            ("mask", "file", self.mask.file.as_ref()),
             ("policy", "trial_dir", self.policy.trial_dir.as_ref()),
             ("record", "path", self.record.path.as_ref()),
             ("control", "socket", self.control.socket.as_ref()),

@@ -35,7 +35,7 @@ pub(super) async fn cases(core: &Arc<Core>, id: &str) -> Response<Body> {
         return super::routes::no_session_id(id);
     }
     let session = id.to_owned();
-    let ask = move |r: &Reader| Ok(r.session(&session)?.map(|_| r.judged(&session)).transpose()?);
+    let ask = move |r: &Reader| r.session(&session)?.map(|_| r.judged(&session)).transpose();
     match read(core, ask).await {
         Ok(Some(found)) => {
             let all: Vec<Recorded> = found.into_iter().map(recorded).collect();
@@ -48,16 +48,14 @@ pub(super) async fn cases(core: &Arc<Core>, id: &str) -> Response<Body> {
     }
 }
 
-/// `GET /v1/exchanges/{id}/explanation`
+/// `GET /v1/exchanges/{id}/explanation`; the id is the exchange's number, or the request id that the agent was given.
 pub(super) async fn explanation(core: &Arc<Core>, id: &str) -> Response<Body> {
-    let Ok(number) = id.parse::<i64>() else {
-        return error(
-            StatusCode::BAD_REQUEST,
-            &format!("`{id}` is no number of an exchange"),
-            "it is the `TOLLGATE_EXCHANGE` of an event, and the `id` in `tollgate sessions show ID --json`",
-        );
+    let asked = id.to_owned();
+    let find = move |r: &Reader| match asked.parse::<i64>() {
+        Ok(number) => r.judged_one(number),
+        Err(_) => r.judged_of_request(&asked),
     };
-    match read(core, move |r| r.judged_one(number)).await {
+    match read(core, find).await {
         Ok(Some(found)) => {
             let recorded = recorded(found);
             let explanation = match (recorded.unasked, recorded.case.operation()) {
@@ -79,7 +77,7 @@ pub(super) async fn explanation(core: &Arc<Core>, id: &str) -> Response<Body> {
         Ok(None) => error(
             StatusCode::NOT_FOUND,
             &format!("there is no exchange {id}"),
-            "its number is the `TOLLGATE_EXCHANGE` of an event, and the `id` in `tollgate sessions show ID --json`",
+            "give the request id of the answer, or the number: `TOLLGATE_EXCHANGE` of an event",
         ),
         Err(answer) => answer,
     }
@@ -108,7 +106,10 @@ fn recorded(j: Judged) -> Recorded {
         .map(|all| all.into_iter().map(|(action, resources)| CaseNeed { action, resources }).collect())
         .unwrap_or_default();
     if needs.is_empty() {
-        let of = |action: &&str| CaseNeed { action: (*action).to_owned(), resources: j.resources.clone() };
+        // The last of those that are cut says how many more there were.
+        let kept = if facts["cut"] == true { j.resources.len().saturating_sub(1) } else { j.resources.len() };
+        let resources = &j.resources[..kept];
+        let of = |action: &&str| CaseNeed { action: (*action).to_owned(), resources: resources.to_vec() };
         needs = actions.iter().map(of).collect();
         if facts["cut"] == true {
             incomplete.push("it has more resources than are recorded".into());

@@ -15,10 +15,12 @@ use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 
 use super::life::Life;
+use super::masked::Masked;
 use super::upstream::UpstreamBody;
 use crate::aws::sigv4::{PieceError, Pieces};
 use crate::daemon::Core;
 use crate::journal::Event;
+use crate::mask::MaskError;
 use crate::record::{ExchangeId, Outcome, Store};
 
 /// Why a body broke off.
@@ -32,6 +34,8 @@ pub enum BodyError {
     Pieces(#[from] PieceError),
     #[error("the session was closed")]
     Closed,
+    #[error("the answer must be masked, and what follows could not be read: {0}")]
+    Masked(#[from] MaskError),
 }
 
 /// A request body towards AWS.
@@ -226,6 +230,7 @@ impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> Streamed<B> {
 pub enum ResponseBody {
     Whole(Bytes),
     Stream(UpstreamBody, Box<Completion>),
+    Masked(Box<Masked>),
 }
 
 impl Body for ResponseBody {
@@ -236,6 +241,7 @@ impl Body for ResponseBody {
         match self.get_mut() {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Masked(masked) => masked.poll(cx),
             Self::Stream(inner, completion) => {
                 let Poll::Ready(polled) = Pin::new(&mut *inner).poll_frame(cx) else { return Poll::Pending };
                 match &polled {
@@ -257,6 +263,7 @@ impl Body for ResponseBody {
         match self {
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Stream(inner, _) => inner.is_end_stream(),
+            Self::Masked(masked) => masked.is_over(),
         }
     }
 
@@ -264,12 +271,13 @@ impl Body for ResponseBody {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Stream(inner, _) => inner.size_hint(),
+            Self::Masked(_) => SizeHint::new(),
         }
     }
 }
 
 /// An error with its causes: hyper's own text seldom says what happened.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(e) = source {
@@ -331,6 +339,16 @@ impl Completion {
     pub fn give_up(mut self) -> Option<String> {
         self.given_up = true;
         self.request_id.take()
+    }
+
+    /// More of the answer has come.
+    pub(super) fn count(&mut self, bytes: usize) {
+        self.received += bytes as u64;
+    }
+
+    /// The answer has broken off.
+    pub(super) fn fail(&mut self, why: String) {
+        self.error = Some(why);
     }
 
     /// There is nothing more to come.

@@ -19,6 +19,7 @@ mod facts;
 mod form;
 mod handout;
 mod hold;
+mod masking;
 mod observe;
 mod refusal;
 mod signing;

@@ -222,7 +222,7 @@ impl Case {
         let (service, name) = self
             .operation
             .split_once(':')
-            .unwrap_or_else(|| (prefix, if self.operation.is_empty() { action } else { self.operation.as_str() }));
+            .unwrap_or((prefix, if self.operation.is_empty() { action } else { self.operation.as_str() }));
         let inputs = catalog.inputs(&needs[0].action).unwrap_or_default();
         if self.exchange.is_none() {
             self.check_parameters(&inputs, &needs[0].action)?;
@@ -252,11 +252,13 @@ impl Case {
         if names.is_empty() {
             return Ok(());
         }
-        for name in self.parameters.keys().filter(|name| !names.contains(&name.as_str())) {
-            let meant = nearest_of(name, &names).map_or_else(String::new, |m| format!("; did you mean `{m}`?"));
-            return Err(format!("`{name}` is no parameter of {action}{meant}"));
+        match self.parameters.keys().find(|name| !names.contains(&name.as_str())) {
+            Some(name) => {
+                let meant = nearest_of(name, &names).map_or_else(String::new, |m| format!("; did you mean `{m}`?"));
+                Err(format!("`{name}` is no parameter of {action}{meant}"))
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     pub fn who(&self) -> Principal {

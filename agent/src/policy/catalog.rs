@@ -124,7 +124,7 @@ pub(crate) fn glob(pattern: &str, text: &str) -> bool {
 }
 
 /// The member of `names` that somebody who wrote `wanted` most likely meant.
-pub(super) fn nearest_of<'a>(wanted: &str, names: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest_of<'a>(wanted: &str, names: &[&'a str]) -> Option<&'a str> {
     let limit = 1 + wanted.len() / 4;
     names.iter().map(|n| (distance(wanted, n), *n)).filter(|(d, _)| *d <= limit).min().map(|(_, n)| n)
 }

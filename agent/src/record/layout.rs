@@ -18,7 +18,7 @@ use crate::journal::Event;
 
 /// So many rows are laid out at once. With more, those who wait for the writer meanwhile would feel it.
 const ENOUGH: usize = 256;
-/// Or rows of so many bytes: those of an agent that says much must not fill the memory.
+/// Or links of so many bytes: those of an agent that says much must not fill the memory.
 const LARGE: usize = 1 << 20;
 /// How long a row may be owed.
 const LONGEST: Duration = Duration::from_millis(100);
@@ -37,15 +37,32 @@ pub(super) struct OwedLink {
     pub hash: [u8; 32],
 }
 
+/// An exchange that has no row yet.
+#[derive(Debug)]
+struct OwedExchange {
+    row: ExchangeRow,
+    outcome: Option<Outcome>,
+}
+
+/// What a row has of an intent; the rest is in the link that it points to.
+#[derive(Debug)]
+struct ExchangeRow {
+    id: i64,
+    link: i64,
+    session: String,
+    started: i64,
+    decision: String,
+}
+
 /// What the database owes to the log, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Owed {
     links: Vec<OwedLink>,
-    exchanges: Vec<(ExchangeId, Box<Intent>, Option<Outcome>)>,
+    exchanges: Vec<OwedExchange>,
     /// Of exchanges that have a row already.
     outcomes: Vec<(ExchangeId, Outcome)>,
     events: Vec<(i64, SystemTime, Box<Event>)>,
-    /// Of the texts that may be long.
+    /// Of the links.
     bytes: usize,
     since: Option<Instant>,
     /// When it could not be paid last.
@@ -59,19 +76,19 @@ impl Owed {
         self.links.append(links);
     }
 
-    pub(super) fn intent(&mut self, id: ExchangeId, intent: Box<Intent>) {
+    /// `link`: number of the one that says it.
+    pub(super) fn intent(&mut self, id: ExchangeId, link: i64, intent: &Intent) {
         self.begin();
-        self.bytes += intent.parameters.len() + intent.target.len() + intent.reason.len();
-        self.bytes += intent.facts.as_ref().map_or(0, String::len);
-        self.bytes += intent.resources.iter().map(String::len).sum::<usize>();
-        self.exchanges.push((id, intent, None));
+        let (session, started) = (intent.session.as_str().to_owned(), micros(intent.started));
+        let row = ExchangeRow { id: id.0, link, session, started, decision: intent.decision.into() };
+        self.exchanges.push(OwedExchange { row, outcome: None });
     }
 
     pub(super) fn outcome(&mut self, id: ExchangeId, outcome: Outcome) {
         self.begin();
-        // The oldest are the likeliest to have ended.
-        match self.exchanges.iter_mut().find(|(i, _, known)| *i == id && known.is_none()) {
-            Some((_, _, known)) => *known = Some(outcome),
+        // The oldest have theirs already.
+        match self.exchanges.iter_mut().rev().find(|e| e.row.id == id.0 && e.outcome.is_none()) {
+            Some(exchange) => exchange.outcome = Some(outcome),
             None => self.outcomes.push((id, outcome)),
         }
     }
@@ -132,15 +149,12 @@ impl<'c> Layout<'c> {
             link: connection.prepare("INSERT INTO link (seq, kind, body, hash) VALUES (?1, ?2, ?3, ?4)")?,
             // A row that is there already is nobody's who writes to the chain.
             exchange: connection.prepare(
-                "INSERT OR REPLACE INTO exchange (id, session, issuer, subject, started, pid, exe, host, method, target,
-                 action, operation, resources, region, account, parameters, decision, policies, reason, observed,
-                 status, request_id, bytes_sent, bytes_received, ended, error, facts)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-                 ?21, ?22, ?23, ?24, ?25, ?26, ?27)",
+                "INSERT OR REPLACE INTO exchange_row (id, link, session, started, decision, status, request_id, bytes_sent,
+                 bytes_received, ended, error) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             )?,
             outcome: connection.prepare(
-                "UPDATE exchange SET status = ?2, request_id = ?3, bytes_sent = ?4, bytes_received = ?5, ended = ?6, error = ?7
-                 WHERE id = ?1",
+                "UPDATE exchange_row SET status = ?2, request_id = ?3, bytes_sent = ?4, bytes_received = ?5, ended = ?6,
+                 error = ?7 WHERE id = ?1",
             )?,
             event: connection.prepare(
                 "INSERT OR REPLACE INTO event (id, at, kind, session, fields) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -209,9 +223,9 @@ impl<'c> Layout<'c> {
         for link in &owed.links {
             self.link(link.seq, link.kind, &link.body, &link.hash)?;
         }
-        for (id, intent, outcome) in &owed.exchanges {
-            let outcome = outcome.as_ref().map(|o| OutcomeLine::new(*id, o));
-            self.exchange(&IntentLine::new(*id, intent), outcome.as_ref())?;
+        for OwedExchange { row, outcome } in &owed.exchanges {
+            let outcome = outcome.as_ref().map(|o| OutcomeLine::new(ExchangeId(row.id), o));
+            self.exchange(row, outcome.as_ref())?;
         }
         for (id, outcome) in &owed.outcomes {
             self.outcome(&OutcomeLine::new(*id, outcome))?;
@@ -228,35 +242,19 @@ impl<'c> Layout<'c> {
         Ok(())
     }
 
-    fn exchange(&mut self, i: &IntentLine<'_>, o: Option<&OutcomeLine<'_>>) -> rusqlite::Result<()> {
+    fn exchange(&mut self, row: &ExchangeRow, o: Option<&OutcomeLine<'_>>) -> rusqlite::Result<()> {
         self.exchange.execute(params![
-            i.id,
-            i.session,
-            i.issuer,
-            i.subject,
-            i.started,
-            i.pid,
-            i.exe,
-            i.host,
-            i.method,
-            i.target,
-            i.action,
-            i.operation,
-            i.resources,
-            i.region,
-            i.account,
-            i.parameters,
-            i.decision,
-            i.policies,
-            i.reason,
-            i.observed,
+            row.id,
+            row.link,
+            row.session,
+            row.started,
+            row.decision,
             o.and_then(|o| (o.status != 0).then_some(o.status)),
             o.map(|o| &o.request_id),
             o.map(|o| o.bytes_sent),
             o.map(|o| o.bytes_received),
             o.map(|o| o.ended),
             o.map(|o| &o.error),
-            i.facts,
         ])?;
         Ok(())
     }
@@ -289,10 +287,13 @@ pub(super) fn replay(connection: &Connection, durability: Durability, log: &[u8]
     let mut links = links.query([])?;
     let mut last = None;
     while let Some(link) = links.next()? {
-        let (kind, body) = (link.get_ref(1)?.as_str()?, link.get_ref(2)?.as_str()?);
+        let (seq, kind, body) = (link.get(0)?, link.get_ref(1)?.as_str()?, link.get_ref(2)?.as_str()?);
         // A link that cannot be read is not ours: `verify` says which. The rows of the others are made all the same.
         match kind {
-            "intent" => said(body).map(|line| layout.exchange(&line, None)),
+            "intent" => said(body).map(|i: IntentLine<'_>| {
+                let (session, decision) = (i.session.into_owned(), i.decision.into_owned());
+                layout.exchange(&ExchangeRow { id: i.id, link: seq, session, started: i.started, decision }, None)
+            }),
             "outcome" => said(body).map(|line| layout.outcome(&line)),
             "event" => said(body).map(|line: EventLine<'_>| {
                 let fields: Option<serde_json::Value> = said(&line.fields);
@@ -303,7 +304,7 @@ pub(super) fn replay(connection: &Connection, durability: Durability, log: &[u8]
             _ => None,
         }
         .transpose()?;
-        last = Some(link.get::<_, i64>(0)?);
+        last = Some(seq);
     }
     if let Some(last) = last {
         layout.upto.execute([last])?;

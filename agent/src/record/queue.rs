@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Most writes in one transaction: bounds how long the first of them waits.
 const BATCH: usize = 512;
@@ -54,6 +54,23 @@ struct State<T> {
     closed: bool,
     /// Nobody takes any more.
     ended: bool,
+}
+
+impl<T> State<T> {
+    /// For how many to wait: as many as lately, and now and then for one more.
+    fn gather(&mut self) {
+        let probe = self.expected > 1 && self.batches.is_multiple_of(PROBE);
+        self.wanted = self.expected + usize::from(probe);
+    }
+
+    fn gathered(&mut self) {
+        self.wanted = 1;
+        if self.urgent > 0 {
+            self.batches = self.batches.wrapping_add(1);
+            // Slowly fewer: half of them may have gone with the last batch, and then each half would go on by itself.
+            self.expected = self.urgent.max(self.expected - self.expected.div_ceil(8)).max(1);
+        }
+    }
 }
 
 impl<T> Queue<T> {
@@ -127,21 +144,27 @@ impl<T> Queue<T> {
     /// something else to do: then it does not wait for long, and `batch` may stay empty.
     pub(super) fn take(&self, batch: &mut Vec<T>, busy: bool) -> bool {
         let mut state = self.lock();
-        let mut lingered = false;
-        // The first wait is short even with nothing to write: what comes meanwhile need not wake anybody.
-        while state.urgent == 0 && !state.closed && state.waiting.len() < BATCH {
-            if !lingered {
-                let waited = self.work.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
-                (state, lingered) = (waited.0, waited.1.timed_out());
-            } else if state.waiting.is_empty() && !busy {
-                state.idle = true;
+        let began = Instant::now();
+        // Where several came last time, they share one sync to disk, and one waking: nobody is woken for the first of them.
+        state.gather();
+        while state.urgent < state.wanted && !state.closed && state.waiting.len() < BATCH {
+            let late = began.elapsed() >= LINGER;
+            if state.urgent == 0 && late && state.waiting.is_empty() && !busy {
+                (state.idle, state.wanted, state.expected) = (true, 1, 1);
                 state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
-                (state.idle, lingered) = (false, false);
-            } else {
+                state.idle = false;
+            } else if state.urgent == 0 && late {
                 break;
+            } else {
+                let pause = if state.wanted > 1 { GATHER } else { LINGER };
+                let waited = self.work.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner);
+                state = waited.0;
+                if waited.1.timed_out() && state.urgent > 0 {
+                    break;
+                }
             }
         }
-        let mut state = if state.urgent > 0 { self.gather(state) } else { state };
+        state.gathered();
         let n = state.waiting.len().min(BATCH);
         let was_full = state.waiting.len() >= LIMIT;
         batch.extend(state.waiting.drain(..n));
@@ -155,22 +178,6 @@ impl<T> Queue<T> {
         more
     }
 
-    /// Waits a little for as many as came last time, where several did: they share one sync to disk.
-    fn gather<'a>(&self, mut state: MutexGuard<'a, State<T>>) -> MutexGuard<'a, State<T>> {
-        state.batches = state.batches.wrapping_add(1);
-        if state.expected > 1 {
-            let wanted = state.expected + usize::from(state.batches.is_multiple_of(PROBE));
-            state.wanted = wanted;
-            let few = |state: &mut State<T>| state.urgent < wanted && !state.closed;
-            let waited = self.work.wait_timeout_while(state, GATHER, few).unwrap_or_else(PoisonError::into_inner);
-            state = waited.0;
-            state.wanted = 1;
-        }
-        // Slowly fewer: half of them may have gone with the last batch, and then each half would go on by itself.
-        state.expected = state.urgent.max(state.expected - state.expected.div_ceil(8));
-        state
-    }
-
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         // What is under it is whole between any two statements.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -180,7 +187,6 @@ impl<T> Queue<T> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Instant;
 
     use super::*;
 

@@ -100,6 +100,48 @@ const STEPS: &[&str] = &[
     );
     CREATE INDEX approval_versions ON approval (approval, version);
 ",
+    // What an exchange is stands in its link alone, once; a row has what is looked for and what became of it.
+    "
+    ALTER TABLE exchange RENAME TO exchange_whole;
+    CREATE TABLE exchange_row (
+        id INTEGER PRIMARY KEY,
+        link INTEGER NOT NULL,
+        session TEXT NOT NULL,
+        started INTEGER NOT NULL,
+        decision TEXT NOT NULL,
+        status INTEGER,
+        request_id TEXT,
+        bytes_sent INTEGER,
+        bytes_received INTEGER,
+        ended INTEGER,
+        error TEXT
+    );
+    INSERT INTO exchange_row SELECT e.id, l.seq, e.session, e.started, e.decision, e.status, e.request_id, e.bytes_sent,
+        e.bytes_received, e.ended, e.error
+        FROM link l JOIN exchange_whole e ON e.id = json_extract(l.body, '$.id') WHERE l.kind = 'intent';
+    DROP TABLE exchange_whole;
+    CREATE INDEX exchange_session ON exchange_row (session, id);
+    CREATE VIEW exchange AS SELECT r.id, r.link, r.session, r.started, r.decision, r.status, r.request_id, r.bytes_sent,
+        r.bytes_received, r.ended, r.error,
+        json_extract(l.body, '$.issuer') AS issuer,
+        json_extract(l.body, '$.subject') AS subject,
+        json_extract(l.body, '$.pid') AS pid,
+        json_extract(l.body, '$.exe') AS exe,
+        json_extract(l.body, '$.host') AS host,
+        json_extract(l.body, '$.method') AS method,
+        json_extract(l.body, '$.target') AS target,
+        json_extract(l.body, '$.action') AS action,
+        json_extract(l.body, '$.operation') AS operation,
+        json_extract(l.body, '$.resources') AS resources,
+        json_extract(l.body, '$.region') AS region,
+        json_extract(l.body, '$.account') AS account,
+        json_extract(l.body, '$.parameters') AS parameters,
+        json_extract(l.body, '$.policies') AS policies,
+        json_extract(l.body, '$.reason') AS reason,
+        json_extract(l.body, '$.observed') AS observed,
+        json_extract(l.body, '$.facts') AS facts
+        FROM exchange_row r LEFT JOIN link l ON l.seq = r.link;
+",
 ];
 
 /// Opens for writing: makes what is missing, refuses what is newer.

@@ -4,6 +4,7 @@
 //! all waiters after that. What fails is retried one by one, so that one bad row does not take the others with it. Links and rows
 //! come to the database later, see [`super::layout`]; those of sessions, which are rare, at once.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -234,6 +235,8 @@ struct Writer<'c> {
     owed: Owed,
     /// Links of the commit that is being made.
     links: Vec<OwedLink>,
+    /// Numbers of those that are intents, which their rows point to.
+    intents: VecDeque<i64>,
     laid_out: Arc<AtomicI64>,
     head: (i64, [u8; 32]),
     /// Number of the last event whose link has been written.
@@ -253,8 +256,8 @@ impl<'c> Writer<'c> {
     ) -> rusqlite::Result<Self> {
         let statements = Statements::prepare(connection)?;
         let layout = Layout::prepare(connection, durability)?;
-        let (owed, links) = (Owed::default(), Vec::new());
-        Ok(Self { statements, layout, log, owed, links, laid_out, head, event, settled: event })
+        let (owed, links, intents) = (Owed::default(), Vec::new(), VecDeque::new());
+        Ok(Self { statements, layout, log, owed, links, intents, laid_out, head, event, settled: event })
     }
 
     fn run(&mut self, queue: &Queue<Write>) {
@@ -290,7 +293,9 @@ impl<'c> Writer<'c> {
             Write::Intent(id, intent, waiting) => {
                 // A waiter that has gone away needs no answer.
                 let _ = waiting.send(Ok(()));
-                self.owed.intent(id, intent);
+                if let Some(link) = self.intents.pop_front() {
+                    self.owed.intent(id, link, &intent);
+                }
             }
             Write::Outcome(id, outcome) => self.owed.outcome(id, outcome),
             Write::Event(at, event) => {
@@ -330,6 +335,7 @@ impl<'c> Writer<'c> {
 
     fn try_commit(&mut self, batch: &[Write]) -> Result<(), Failed> {
         self.links.clear();
+        self.intents.clear();
         if batch.iter().any(Write::has_a_table_of_its_own) {
             return self.commit_to_database(batch);
         }
@@ -373,7 +379,10 @@ impl<'c> Writer<'c> {
 
     fn write(&mut self, write: &Write) -> rusqlite::Result<()> {
         match write {
-            Write::Intent(id, intent, _) => self.link("intent", &IntentLine::new(*id, intent)),
+            Write::Intent(id, intent, _) => {
+                self.intents.push_back(self.head.0 + 1);
+                self.link("intent", &IntentLine::new(*id, intent))
+            }
             Write::Outcome(id, outcome) => self.link("outcome", &OutcomeLine::new(*id, outcome)),
             Write::OpenSession(row, _) => self.open_session(row),
             Write::EndSession(id, state, at, _) => {
@@ -417,8 +426,12 @@ impl<'c> Writer<'c> {
     }
 
     fn link(&mut self, kind: &'static str, body: &impl Serialize) -> rusqlite::Result<()> {
-        // Does not happen: names are text. What is not in the chain must not be in the tables.
-        let body = serde_json::to_string(body).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+        // As long as most are, so that few have to be moved.
+        let mut line = Vec::with_capacity(1024);
+        let written = serde_json::to_writer(&mut line, body).map_err(|e| e.to_string());
+        let body = written.and_then(|()| String::from_utf8(line).map_err(|e| e.to_string()));
+        // Neither happens: names are text, and so is JSON. What is not in the chain must not be in the tables.
+        let body = body.map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
         let seq = self.head.0 + 1;
         let hash = chain::hash(&self.head.1, seq, kind, &body);
         self.links.push(OwedLink { seq, kind, body, hash });

@@ -70,6 +70,14 @@ pub fn apply(limits: &[Limit]) -> io::Result<()> {
     Ok(())
 }
 
+/// Nothing of this process's memory is ever written to a core file, nor read by who is not root: there are keys and secrets
+/// in it. What it executes is not bound by that.
+pub fn no_core() -> io::Result<()> {
+    set(Limit { resource: libc::RLIMIT_CORE, soft: 0, hard: 0 })?;
+    // A program that takes cores through a pipe is told of no limit.
+    nix::sys::prctl::set_dumpable(false).map_err(io::Error::from)
+}
+
 fn set(limit: Limit) -> io::Result<()> {
     let wanted = libc::rlimit { rlim_cur: limit.soft, rlim_max: limit.hard };
     // SAFETY: as above; the number is one of `NAMES`, and any other is refused.

@@ -62,6 +62,7 @@ pub(super) fn furnish(host: &Host) {
     for (from, to) in [
         ("js/client.mjs", "js/client.mjs"),
         ("js/denied.mjs", "js/denied.mjs"),
+        ("js/mask.mjs", "js/mask.mjs"),
         ("signing/client.mjs", "signing/client.mjs"),
         ("python/denied.py", "denied.py"),
         ("python/client.py", "client.py"),

@@ -29,6 +29,8 @@ unless { resource in AWS::Resource::"arn:aws:s3:::tollgate-test" };
 pub struct Settings {
     /// Text of the one policy file.
     pub policies: String,
+    /// Text of `masks.toml` beside it; empty: there is none.
+    pub masks: String,
     /// TOML that is put before the first table: top-level keys.
     pub top: String,
     /// Keys of `[policy]`.
@@ -49,6 +51,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             policies: POLICIES.into(),
+            masks: String::new(),
             top: String::new(),
             policy: String::new(),
             extra: String::new(),
@@ -64,6 +67,12 @@ impl Host {
     /// Writes `tollgate.toml`, the held secret and the policies; a running daemon takes them on SIGHUP.
     pub fn write_settings(&self, settings: &Settings) {
         fs::write(self.dir.join("policies/tests.cedar"), &settings.policies).expect("a policy file");
+        let masks = self.dir.join("policies/masks.toml");
+        if settings.masks.is_empty() {
+            drop(fs::remove_file(masks))
+        } else {
+            fs::write(masks, &settings.masks).expect("a rule file")
+        }
         let secret = self.dir.join("held-secret");
         for (path, text) in [(secret, self.info.held_secret_access_key.clone()), (self.config(), self.text(settings))] {
             fs::write(&path, text).expect("a file of the daemon's");

@@ -139,7 +139,15 @@ fn an_exchange_is_explained_by_the_clause_that_failed_and_what_would_do() {
     let dir = directory(&format!("{POLICIES}\n{permit}"));
     let told = policy(&["explain", &copy, "--policies", text(&dir)]).ok();
     assert!(told.contains("by now    allow"), "{told}");
-    for (bad, expected) in [("999999", "there is no exchange 999999"), ("0", "there is no exchange 0")] {
+    // By the request id, which is in the agent's own error message.
+    let denied = recorded().exchanges.iter().find(|e| e.operation == "s3:CopyObject").expect("the copy");
+    let told = policy(&["explain", denied.request_id.as_deref().expect("an id")]).ok();
+    assert!(told.starts_with(&format!("exchange {copy}: ")), "{told}");
+    for (bad, expected) in [
+        ("999999", "there is no exchange 999999"),
+        ("no-such-request", "there is no exchange"),
+        ("a/b", "neither a request id"),
+    ] {
         assert!(policy(&["explain", bad]).failed().contains(expected));
     }
 }
@@ -228,6 +236,12 @@ fn policies_on_trial_are_told_and_do_not_bind() {
     assert_eq!(timeline.event("observed", "NOT ENFORCED (on trial): Not for long.").field("PRIORITY"), "4");
     let shown = host.tollgate(&["sessions", "show", timeline.id()]).ok();
     assert!(shown.contains("OBSERVED") && shown.contains("NOT ENFORCED (on trial)"), "{shown}");
+    let dir = host.dir().join("policies");
+    let same = host.tollgate(&["policy", "test", text(&dir), "--from-session", timeline.id()]).ok();
+    assert!(same.contains("1 calls, 0 would be decided otherwise"), "{same}");
+    let told = host.tollgate(&["policy", "explain", "1"]).ok();
+    assert!(told.contains("decided   deny (only observed: it was let through), by next"), "{told}");
+    assert!(told.contains("binding   allow, by all") && told.contains("on trial: it does not count"), "{told}");
     // A permit on trial permits nothing.
     let other = host.agent("trial-permit");
     assert!(other.run(&["aws", "ec2", "describe-vpcs"]).failed().contains("no policy permits"));

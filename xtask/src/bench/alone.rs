@@ -12,8 +12,9 @@ use super::{Places, client, say};
 /// All of them.
 #[derive(Debug, Clone)]
 pub struct Stages {
-    judging: Judging,
-    signing: Signing,
+    judging: Option<Judging>,
+    signing: Option<Signing>,
+    masking: Masking,
 }
 
 /// Medians over some thousand requests.
@@ -41,20 +42,36 @@ struct Signing {
     chunks_mb_s: f64,
 }
 
-pub fn measure(places: &Places) -> anyhow::Result<Stages> {
-    say("judging and signing, each by itself");
+/// Medians.
+#[derive(Debug, Clone, Deserialize)]
+struct Masking {
+    json_mb_s: f64,
+    with_names_and_patterns_mb_s: f64,
+    serde_json_mb_s: f64,
+    sha256_mb_s: f64,
+    growth_mib: f64,
+}
+
+/// All stages, or masking alone.
+pub fn measure(places: &Places, all: bool) -> anyhow::Result<Stages> {
+    say("single stages, each by itself");
     let stage = |name| {
         let mut command = Command::new(&places.alone);
         command.arg(name);
         command
     };
-    Ok(Stages { judging: client::report(&mut stage("judge"))?, signing: client::report(&mut stage("signing"))? })
+    Ok(Stages {
+        judging: all.then(|| client::report(&mut stage("judge"))).transpose()?,
+        signing: all.then(|| client::report(&mut stage("signing"))).transpose()?,
+        masking: client::report(&mut stage("masking"))?,
+    })
 }
 
 impl Stages {
     pub fn rows(&self) -> Vec<Row> {
-        let mut rows = self.judging.rows();
-        rows.extend(self.signing.rows());
+        let mut rows = self.judging.as_ref().map_or_else(Vec::new, Judging::rows);
+        rows.extend(self.signing.iter().flat_map(Signing::rows));
+        rows.extend(self.masking.rows());
         rows
     }
 }
@@ -68,6 +85,24 @@ impl Signing {
             Row::new("signed chunks, verified and signed anew", self.chunks_mb_s, "MB/s")
                 .against("SHA-256", Some(self.sha256_mb_s), self.chunks_mb_s)
                 .goal(Goal::RatioAtLeast(0.6)),
+        ]
+    }
+}
+
+impl Masking {
+    fn rows(&self) -> Vec<Row> {
+        let name = "masking of JSON as it passes";
+        let row = |whom: &str, theirs: f64| {
+            Row::new(name, self.json_mb_s, "MB/s").against(whom, Some(theirs), self.json_mb_s)
+        };
+        vec![
+            Row::new(name, self.json_mb_s, "MB/s").goal(Goal::ValueAtLeast(300.0)),
+            // Who reads all of it, and writes it again.
+            row("serde_json", self.serde_json_mb_s).goal(Goal::RatioAtLeast(1.0)),
+            row("SHA-256", self.sha256_mb_s),
+            Row::new(format!("{name}, by names and patterns too"), self.with_names_and_patterns_mb_s, "MB/s"),
+            Row::new(format!("{name}, growth of resident memory over 1 GiB"), self.growth_mib, "MiB")
+                .goal(Goal::ValueUnder(1.0)),
         ]
     }
 }

@@ -29,6 +29,7 @@ pub(super) enum Goal {
     RatioUnder(f64),
     RatioWithin(f64, f64),
     ValueUnder(f64),
+    ValueAtLeast(f64),
 }
 
 impl Row {
@@ -56,6 +57,7 @@ impl Row {
             Goal::RatioUnder(most) => (format!("ratio < {most}"), ratio(&|r| r < most)),
             Goal::RatioWithin(low, high) => (format!("ratio {low} to {high}"), ratio(&|r| (low..=high).contains(&r))),
             Goal::ValueUnder(most) => (format!("< {most} {}", self.unit), self.value < most),
+            Goal::ValueAtLeast(least) => (format!("≥ {least} {}", self.unit), self.value >= least),
         };
         self.target = Some(text);
         self.met = Some(met);

@@ -202,7 +202,7 @@ const MEANINGS: [(&str, &str); 4] = [
     ("denied", "not sent, whatever the policies say"),
     (
         "policy",
-        "what policies decide, like any other operation: secrets that somebody stored, settings that hold one; `@mask` hides them in JSON answers",
+        "what policies decide, like any other operation: secrets that somebody stored, settings that hold one; `@mask` hides them ([masking.md](masking.md))",
     ),
 ];
 

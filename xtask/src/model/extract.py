@@ -83,7 +83,7 @@ class Shapes:
     def __init__(self, model, protocols, service):
         self.model, self.protocols, self.service = model, protocols, service
         self.index, self.out = {}, []
-        self.answers, self.telling = {}, self.reaching(self.secret)
+        self.telling = self.reaching(self.secret)
         self.passing = self.reaching(lambda name, member: bool(self.role(name, member)))
 
     def inner(self, name):
@@ -134,28 +134,6 @@ class Shapes:
                     grows = True
         return found
 
-    def answer(self, name):
-        """The shape of an answer, cut down to what leads to sensitive members; 0 if none does."""
-        shape = self.model[name]
-        if self.inner(name) not in self.telling:
-            return 0
-        if name in self.answers:
-            return self.answers[name]
-        number = self.answers[name] = FIRST_COMPOUND + len(self.out)
-        self.out.append(None)
-        if shape["type"] == "structure":
-            kept = []
-            for n, m in shape["members"].items():
-                if self.secret(n, m) or self.inner(m["shape"]) in self.telling:
-                    kept.append(self.member(n, m, 0 if self.secret(n, m) else self.answer(m["shape"])))
-            made = kept
-        elif shape["type"] == "list":
-            made = [self.answer(shape["member"]["shape"]), shape["member"].get("locationName", "member")]
-        else:
-            made = [self.answer(shape["value"]["shape"]), shape["key"].get("locationName", "key"), shape["value"].get("locationName", "value")]
-        self.out[number - FIRST_COMPOUND] = made
-        return number
-
     def of(self, name):
         shape = self.model[name]
         kind = shape["type"]
@@ -173,7 +151,7 @@ class Shapes:
     def structure(self, shape):
         return [self.member(n, m) for n, m in shape["members"].items()]
 
-    def member(self, name, member, shape=None):
+    def member(self, name, member):
         target = self.model[member["shape"]]
         wire = member.get("locationName", name)
         form = wire
@@ -191,7 +169,7 @@ class Shapes:
         if member.get("xmlAttribute") or target.get("xmlAttribute"):
             where = 5
         flags = int(bool(flat)) | int(self.secret(name, member)) << 1 | self.role(name, member) << 2
-        return [name, wire, form, where, self.of(member["shape"]) if shape is None else shape, flags]
+        return [name, wire, form, where, self.of(member["shape"]), flags]
 
     def list(self, shape):
         return [self.of(shape["member"]["shape"]), shape["member"].get("locationName", "member")]
@@ -487,7 +465,8 @@ def service(name, folder):
         entry = {
             "name": op, "method": o["http"]["method"], "path": path if rest else "", "constants": constants,
             "need_query": [], "need_header": [], "input": 0, "payload": "", "stream": False, "body": False,
-            "credentials": (name, op) in HANDED_OUT, "level": 5, "needs": [], "passes": False, "output": 0, "typed": False,
+            "credentials": (name, op) in HANDED_OUT, "level": 5, "needs": [], "passes": False, "output": 0, "answer": "",
+            "telling": False, "typed": False,
         }
         members, deep = [], []
         if "input" in o:
@@ -513,7 +492,11 @@ def service(name, folder):
                 entry["stream"] = target["type"] == "blob" or bool(target.get("eventstream"))
             entry["passes"] = o["input"]["shape"] in shapes.passing and passes(name, op)
         if "output" in o:
-            entry["output"] = shapes.answer(o["output"]["shape"])
+            shape = shapes_model[o["output"]["shape"]]
+            entry["output"] = shapes.of(o["output"]["shape"])
+            events = (n for n, m in shape["members"].items() if shapes_model[m["shape"]].get("eventstream"))
+            entry["answer"] = shape.get("payload") or next(events, "")
+            entry["telling"] = shapes.inner(o["output"]["shape"]) in shapes.telling
         if op in hand:
             actions = hand[op]
         else:

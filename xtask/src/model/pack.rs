@@ -53,8 +53,12 @@ pub struct Operation {
     pub needs: Vec<(String, Vec<String>)>,
     /// `iam:PassRole` is needed for roles that it names.
     pub passes: bool,
-    /// Shape of what is sensitive in the answer; 0 if nothing is.
+    /// Shape of the answer; 0 if it has none.
     pub output: u32,
+    /// Member of the answer that is its body, or its stream of events.
+    answer: String,
+    /// Members of the answer are sensitive.
+    pub telling: bool,
     /// Any of its actions has resource types.
     pub typed: bool,
 }
@@ -203,6 +207,7 @@ fn service(service: &Service) -> anyhow::Result<Section> {
         section.body.push((0..).zip(flags).map(|(n, flag)| u8::from(flag) << n).sum());
         section.body.push(op.level);
         section.number(op.output as usize)?;
+        section.text(&op.answer);
         section.number(op.needs.len())?;
         for (action, resources) in &op.needs {
             section.text(action);

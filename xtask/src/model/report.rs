@@ -103,7 +103,7 @@ impl Report {
             without_resource_type: ops().filter(|o| !o.needs.is_empty() && !named(o) && !o.typed).count(),
             untold: ops().filter(|o| !o.needs.is_empty() && !named(o) && o.typed).count(),
             passes: ops().filter(|o| o.passes).count(),
-            sensitive: ops().filter(|o| o.output != 0).count(),
+            sensitive: ops().filter(|o| o.telling).count(),
             with_parameters: ops().filter(|o| o.input != 0).count(),
             credentials: ops().filter(|o| o.credentials).count(),
             protocols,

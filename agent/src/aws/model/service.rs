@@ -34,6 +34,8 @@ pub struct Detail {
     shapes: Box<[Shape]>,
     names: HashMap<&'static str, u32>,
     routes: Routes,
+    /// Of each shape, whether a sensitive member is reached from it.
+    telling: OnceLock<Box<[bool]>>,
 }
 
 /// An operation.
@@ -60,14 +62,16 @@ pub struct Op {
     /// IAM asks for `iam:PassRole` for the roles that it names.
     pub passes: bool,
     pub level: AccessLevel,
-    /// What leads to sensitive members of the answer, and nothing else; a scalar if there are none.
+    /// The answer; a scalar if there is none.
     pub output: ShapeId,
+    /// Member of the answer that is its body, or its stream of events; may be empty.
+    pub answer: &'static str,
     /// IAM actions, each with the ARN templates of its resources; empty if none is known.
     pub needs: Box<[(&'static str, Box<[&'static str]>)]>,
 }
 
 /// Index of a shape; the first few are the scalars.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ShapeId(u32);
 
 /// Number of scalar kinds, which come before all others.
@@ -219,7 +223,7 @@ impl Detail {
         let numbered = || operations.iter().zip(0u32..);
         let names = numbered().map(|(op, n)| (op.name, n)).collect();
         let routes = Routes::of(numbered().filter(|(op, _)| !op.path.is_empty()).map(|(op, n)| (op.path, n)));
-        Some(Self { operations, shapes, names, routes })
+        Some(Self { operations, shapes, names, routes, telling: OnceLock::new() })
     }
 
     pub fn operation(&self, name: &str) -> Option<&Op> {
@@ -244,6 +248,30 @@ impl Detail {
             (6, None) => Kind::Document,
             (_, None) => Kind::Text,
         }
+    }
+
+    /// Whether something that the model calls sensitive is in a value of this shape, at any depth.
+    pub fn tells(&self, id: ShapeId) -> bool {
+        let telling = self.telling.get_or_init(|| {
+            let mut found = vec![false; self.shapes.len()];
+            let place = |id: ShapeId| (id.0 as usize).wrapping_sub(SCALARS as usize);
+            let mut grows = true;
+            while grows {
+                grows = false;
+                for n in 0..found.len() {
+                    let tells = |id: ShapeId| found.get(place(id)).is_some_and(|tells| *tells);
+                    let now = match &self.shapes[n] {
+                        Shape::Structure(members) => members.all.iter().any(|m| m.sensitive || tells(m.shape)),
+                        Shape::List(item, _) => tells(*item),
+                        Shape::Map { value, .. } => tells(*value),
+                    };
+                    grows |= now && !found[n];
+                    found[n] |= now;
+                }
+            }
+            found.into()
+        });
+        telling.get((id.0 as usize).wrapping_sub(SCALARS as usize)).is_some_and(|tells| *tells)
     }
 
     /// The members of an operation's input; none if it has no input.
@@ -276,7 +304,7 @@ impl Op {
             4 => AccessLevel::PermissionsManagement,
             _ => AccessLevel::Unknown,
         };
-        let output = ShapeId::read(reader)?;
+        let (output, answer) = (ShapeId::read(reader)?, reader.text()?);
         let needs = reader.list(|r| Some((r.text()?, r.texts()?)))?;
         Some(Self {
             name,
@@ -293,6 +321,7 @@ impl Op {
             passes: flags & 8 != 0,
             level,
             output,
+            answer,
             needs,
         })
     }

@@ -153,9 +153,10 @@ fn region_set(text: &str) -> Result<String, SigError> {
 
 fn signature(algorithm: Algorithm, hex: &str) -> Result<Vec<u8>, SigError> {
     let length = if algorithm == Algorithm::V4a { 16..=144 } else { 64..=64 };
+    let mut bytes = vec![0; hex.len() / 2];
     // AWS writes and takes lower case only.
-    match hex::decode(hex) {
-        Ok(bytes) if length.contains(&hex.len()) && !hex.bytes().any(|b| b.is_ascii_uppercase()) => Ok(bytes),
+    match hex::decode_to_slice(hex, &mut bytes) {
+        Ok(()) if length.contains(&hex.len()) && !hex.bytes().any(|b| b.is_ascii_uppercase()) => Ok(bytes),
         _ if algorithm == Algorithm::V4a => Err(SigError::malformed("`Signature` must be lower-case hex digits")),
         _ => Err(SigError::malformed("`Signature` must be 64 lower-case hex digits")),
     }
@@ -188,7 +189,7 @@ fn payload(text: &str, algorithm: Algorithm, headers: &HeaderMap) -> Result<Payl
 /// the way otherwise.
 fn check_signed_headers(list: &str, headers: &HeaderMap) -> Result<(), SigError> {
     let mut last = "";
-    let mut host = false;
+    let (mut host, mut amz) = (false, 0);
     for name in list.split(';') {
         if name <= last || name.bytes().any(|b| b.is_ascii_uppercase()) {
             return Err(SigError::malformed(
@@ -198,6 +199,7 @@ fn check_signed_headers(list: &str, headers: &HeaderMap) -> Result<(), SigError>
         last = name;
         let is_host = name == "host" || name == AUTHORITY;
         host |= is_host;
+        amz += usize::from(name.starts_with("x-amz-"));
         if !headers.contains_key(if is_host { "host" } else { name }) {
             return Err(SigError::malformed(format!(
                 "the signed header `{}` is missing from the request",
@@ -207,6 +209,10 @@ fn check_signed_headers(list: &str, headers: &HeaderMap) -> Result<(), SigError>
     }
     if !host {
         return Err(SigError::malformed("`SignedHeaders` lacks `host`"));
+    }
+    // All that are listed are there, so as many is the same ones.
+    if headers.keys().filter(|n| n.as_str().starts_with("x-amz-")).count() == amz {
+        return Ok(());
     }
     // PHP's SDK leaves x-amz-user-agent out; it says nothing that AWS acts on.
     let unsigned = |n: &str| n.starts_with("x-amz-") && n != "x-amz-user-agent" && list.split(';').all(|s| s != n);

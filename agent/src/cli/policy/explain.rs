@@ -13,8 +13,8 @@ use crate::policy::explain::{Asked, Explanation, Near};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Number of the exchange: `TOLLGATE_EXCHANGE` of an event, `id` in `tollgate sessions show ID --json`.
-    exchange: i64,
+    /// The request id that the agent was given, or the exchange's number: `TOLLGATE_EXCHANGE` of an event.
+    exchange: String,
     /// Explain by the policies of this directory, and not by those that the daemon uses.
     #[arg(long, value_name = "DIR")]
     policies: Option<PathBuf>,
@@ -23,6 +23,10 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(client: &Client, args: Args) -> anyhow::Result<ExitCode> {
+    // What is no part of a path is no id either.
+    if args.exchange.is_empty() || !args.exchange.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_=".contains(&b)) {
+        anyhow::bail!("`{}` is neither a request id nor a number of an exchange", table::plain(&args.exchange));
+    }
     let answer = client.get(&format!("/v1/exchanges/{}/explanation", args.exchange)).await?;
     let recorded: Recorded =
         serde_json::from_value(answer["recorded"].clone()).context("the daemon is of another version")?;
@@ -62,7 +66,9 @@ fn told(recorded: &Recorded, explanation: Option<&Explanation>) -> String {
     let Some(found) = explanation else {
         return text + "\nIt was refused before the policies were asked; no policy would let it through.\n";
     };
-    if found.decision != recorded.decision {
+    if recorded.observed {
+        text += &format!("  binding   {}, by {}\n", found.decision, named(&found.policies));
+    } else if found.decision != recorded.decision {
         text += &format!(
             "  by now    {}, by {}: the policies have changed since, or a person has answered\n",
             found.decision,

@@ -158,7 +158,7 @@ fn compare(set: &PolicySet, recorded: Vec<Recorded>) -> anyhow::Result<Vec<Judge
             return Ok(Judged { was, would: None });
         }
         let operation = was.case.operation().map_err(|e| anyhow::anyhow!("{}: {e}", was.case.name))?;
-        let would = was.case.judge(set, &operation);
+        let would = was.case.ask(&operation, |q| if was.observed { set.as_recorded(q) } else { set.decide(q) });
         Ok(Judged { was, would: Some(would) })
     });
     each.collect()

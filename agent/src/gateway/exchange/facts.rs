@@ -17,7 +17,8 @@ impl Exchange<'_> {
         if listed > MOST || bytes > LONGEST {
             // The columns have as many as fit; what is left out cannot be judged again.
             facts.insert("cut".into(), true.into());
-        } else if needs.len() > 1 {
+        } else if needs.len() > 1 || needs.iter().flat_map(|n| &n.resources).any(|r| r.contains(['\n', '\r'])) {
+            // The column has a line for each resource, and keys of S3 may have lines of their own.
             let each = needs.iter().map(|n| json!([n.action, n.resources]));
             facts.insert("needs".into(), Value::Array(each.collect()));
         }

@@ -87,18 +87,23 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in [
-        header::CONNECTION,
-        header::TE,
-        header::TRAILER,
-        header::UPGRADE,
-        header::PROXY_AUTHORIZATION,
-        header::PROXY_AUTHENTICATE,
-    ] {
+    let hop = |n: &&HeaderName| {
+        [
+            header::CONNECTION,
+            header::TE,
+            header::TRAILER,
+            header::UPGRADE,
+            header::PROXY_AUTHORIZATION,
+            header::PROXY_AUTHENTICATE,
+        ]
+        .contains(n)
+            || matches!(n.as_str(), "keep-alive" | "proxy-connection")
+    };
+    // Looking each of them up would cost more than going through those that are there.
+    let found: Vec<HeaderName> = headers.keys().filter(hop).cloned().collect();
+    for name in found {
         headers.remove(name);
     }
-    headers.remove("keep-alive");
-    headers.remove("proxy-connection");
 }
 
 #[cfg(test)]

@@ -16,11 +16,11 @@ use super::{Exchange, Signer};
 use crate::aws::error::ErrorKind;
 use crate::aws::handout::answer::{Answer, Ends, Key, Substitute};
 use crate::aws::handout::{self, Site, Treatment};
-use crate::aws::operation::{Operation, Protocol};
+use crate::aws::operation::Operation;
 use crate::aws::sigv4::{Claim, TokenKind};
 use crate::credential::{Derived, Held, NotIssued, Placeholder};
 use crate::gateway::body::{Completion, ResponseBody};
-use crate::mask;
+use crate::mask::{self, View};
 use crate::policy::{CredentialFacts, Decision};
 
 /// Longest answer that is read for its keys. AWS's own are a few KiB.
@@ -130,10 +130,13 @@ impl Exchange<'_> {
                     |key: &Key| self.derived(key, operation, account.clone(), answer.arn.clone(), bucket.clone());
                 self.issue(answer.keys.iter().map(derived).collect()).and_then(|placeholders| {
                     let substitutes: Vec<Substitute<'_>> = placeholders.iter().map(|p| substitute(p)).collect();
-                    let masks = decision.obligations.mask.is_some();
+                    let view = self.view(operation, decision);
                     let written = answer.write(&substitutes).map_err(|e| e.to_string());
                     written
-                        .and_then(|bytes| if masks { masked(operation, bytes, sites, &substitutes) } else { Ok(bytes) })
+                        .and_then(|bytes| match &view {
+                            Some(view) => self.masked_keys(operation, view, bytes, sites, &substitutes),
+                            None => Ok(bytes),
+                        })
                         .map_err(|e| unreadable(&e))
                 })
             }
@@ -176,22 +179,25 @@ impl Exchange<'_> {
         let name = format!("{}:{}", operation.service, operation.name);
         (Derived { held: Arc::new(held), operation: name, arn, bucket }, ends)
     }
-}
 
-/// What else is secret in an answer, hidden. The placeholders are not: they stay.
-fn masked(
-    operation: &Operation,
-    bytes: Bytes,
-    sites: &[Site],
-    substitutes: &[Substitute<'_>],
-) -> Result<Bytes, String> {
-    // In AWS's XML answers there is nothing secret but the keys.
-    if matches!(operation.protocol, Protocol::Query | Protocol::Ec2 | Protocol::RestXml) {
-        return Ok(bytes);
+    /// What else is secret in an answer, hidden. The placeholders are not: they stay.
+    fn masked_keys(
+        &self,
+        operation: &Operation,
+        view: &View,
+        bytes: Bytes,
+        sites: &[Site],
+        substitutes: &[Substitute<'_>],
+    ) -> Result<Bytes, String> {
+        let key = self.connection.core.mask_keys.kept(self.connection.session.id.as_str());
+        let Some(mut stream) = view.stream(&mask::Answer::default(), key).map_err(|e| e.to_string())? else {
+            return Ok(bytes);
+        };
+        let mut hidden = Vec::with_capacity(bytes.len());
+        stream.push(&bytes, &mut hidden).and_then(|()| stream.finish(&mut hidden)).map_err(|e| e.to_string())?;
+        let answer = Answer::read(operation.protocol, &hidden, sites).map_err(|e| e.to_string())?;
+        answer.write(substitutes).map_err(|e| e.to_string())
     }
-    let hidden = mask::apply(operation.protocol, &bytes).map_err(|e| e.to_string())?;
-    let answer = Answer::read(operation.protocol, &hidden, sites).map_err(|e| e.to_string())?;
-    answer.write(substitutes).map_err(|e| e.to_string())
 }
 
 fn substitute(placeholder: &Placeholder) -> Substitute<'_> {

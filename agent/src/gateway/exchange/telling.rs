@@ -161,7 +161,9 @@ impl Exchange<'_> {
 
     /// The request's members as JSON, sensitive ones taken out.
     pub(super) fn parameters(&self, operation: &Operation) -> String {
-        bounded(mask::redact_parameters(&operation.parameters, operation.input))
+        let (core, session) = (&self.connection.core, self.connection.session.id.as_str());
+        let json = mask::redact_parameters(&operation.parameters, operation.input, &core.mask_keys.of(session));
+        bounded(core.masks.load().parameters(operation, json, || core.mask_keys.kept(session)))
     }
 }
 

@@ -19,6 +19,9 @@ use crate::policy::rule::Rule;
 /// More alternatives than this are not looked at.
 const MOST: usize = 256;
 
+/// Of more actions it is not looked up what their operations are.
+const MANY: usize = 200;
+
 /// What is asked of one value.
 #[derive(Debug, Clone)]
 enum Wish {
@@ -185,7 +188,7 @@ fn scope_facts(rule: &Rule, catalog: &dyn ActionCatalog) -> Vec<Atom> {
     let prefix = |a: &String| a.split(':').next().unwrap_or_default().to_owned();
     // Requests to the first ones name resources of others (roles, keys), and need actions of them.
     let single = |service: &str| ["ec2", "s3", "sqs", "lambda", "rds", "ssm", "logs", "ecs", "sns"].contains(&service);
-    if !actions.is_empty() && actions.iter().all(|a| single(&prefix(a))) {
+    if !actions.is_empty() && actions.len() <= MANY && actions.iter().all(|a| single(&prefix(a))) {
         let mut services: Vec<String> = actions.iter().map(prefix).collect();
         services.push("*".into());
         if services.iter().any(|s| s == "s3") {
@@ -215,10 +218,9 @@ fn contradiction(atoms: &[Atom]) -> Option<(Option<Expr>, String)> {
     for (name, asked) in &by_name {
         let place = || asked.iter().rev().find_map(|a| a.2.clone());
         if name.ends_with(".account") {
-            let wrong = asked.iter().find_map(|a| match &a.1 {
-                Wish::OneOf(all) if a.2.is_some() && !all.iter().any(may_be_account) => Some(a),
-                _ => None,
-            });
+            let is_wrong =
+                |a: &&&Atom| matches!(&a.1, Wish::OneOf(all) if a.2.is_some() && !all.iter().any(may_be_account));
+            let wrong = asked.iter().find(is_wrong);
             if let Some((_, wish, expr)) = wrong {
                 return Some((expr.clone(), format!("`{name}` is never {}; an account has 12 digits", said(wish))));
             }

@@ -57,6 +57,12 @@ impl Reader {
     pub fn judged_one(&self, id: i64) -> Result<Option<Judged>, RecordError> {
         Ok(self.all(&format!("{JUDGED} WHERE e.id = ?1"), params![id], judged)?.pop())
     }
+
+    /// The same of the newest exchange whose answer had this request id. Looks at all of them.
+    pub fn judged_of_request(&self, request_id: &str) -> Result<Option<Judged>, RecordError> {
+        let newest = "SELECT max(id) FROM exchange WHERE request_id = ?1";
+        Ok(self.all(&format!("{JUDGED} WHERE e.id = ({newest})"), params![request_id], judged)?.pop())
+    }
 }
 
 fn judged(r: &Row<'_>) -> rusqlite::Result<Judged> {
@@ -98,7 +104,18 @@ mod tests {
 
     use super::*;
     use crate::record::testing::{Scratch, intent};
-    use crate::record::{Intent, PrincipalRow};
+    use crate::record::{ExchangeId, Intent, Outcome, PrincipalRow};
+
+    fn outcome(request_id: &str) -> Outcome {
+        Outcome {
+            status: 200,
+            request_id: Some(request_id.into()),
+            bytes_sent: 0,
+            bytes_received: 0,
+            ended: SystemTime::now(),
+            error: None,
+        }
+    }
 
     #[tokio::test]
     async fn an_exchange_is_told_with_who_the_session_acted_for_at_the_time() {
@@ -132,5 +149,9 @@ mod tests {
         let one = reader.judged_one(ids[2]).expect("reads").expect("is there");
         assert_eq!((one.id, one.groups.as_slice()), (ids[2], &["second".to_owned()][..]));
         assert!(reader.judged_one(99).expect("reads").is_none());
+        scratch.store.outcome(ExchangeId(ids[1]), outcome("r-1"));
+        scratch.store.flush().await;
+        let of = |request: &str| reader.judged_of_request(request).expect("reads").map(|j| j.id);
+        assert_eq!((of("r-1"), of("r-2")), (Some(ids[1]), None));
     }
 }
