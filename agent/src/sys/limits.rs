@@ -58,12 +58,7 @@ pub fn apply(limits: &[Limit]) -> io::Result<()> {
             if e.raw_os_error() != Some(libc::EPERM) {
                 return Err(e);
             }
-            let mut own = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-            // SAFETY: the structure is of the kernel's layout, and outlives the call.
-            if unsafe { libc::getrlimit(limit.resource as _, &raw mut own) } != 0 {
-                return Err(io::Error::last_os_error());
-            }
-            let hard = limit.hard.min(own.rlim_max);
+            let hard = limit.hard.min(hard(limit.resource as _)?);
             set(Limit { soft: limit.soft.min(hard), hard, ..*limit })?;
         }
     }
@@ -71,11 +66,21 @@ pub fn apply(limits: &[Limit]) -> io::Result<()> {
 }
 
 /// Nothing of this process's memory is ever written to a core file, nor read by who is not root: there are keys and secrets
-/// in it. What it executes is not bound by that.
+/// in it. What it executes is not bound by that: the hard limit stays for those whose own it is.
 pub fn no_core() -> io::Result<()> {
-    set(Limit { resource: libc::RLIMIT_CORE, soft: 0, hard: 0 })?;
+    set(Limit { resource: libc::RLIMIT_CORE, soft: 0, hard: hard(libc::RLIMIT_CORE as _)? })?;
     // A program that takes cores through a pipe is told of no limit.
     nix::sys::prctl::set_dumpable(false).map_err(io::Error::from)
+}
+
+/// This process's hard limit.
+fn hard(resource: i32) -> io::Result<u64> {
+    let mut own = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure is of the kernel's layout, and outlives the call.
+    match unsafe { libc::getrlimit(resource as _, &raw mut own) } {
+        0 => Ok(own.rlim_max),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn set(limit: Limit) -> io::Result<()> {

@@ -115,7 +115,7 @@ fn an_answer_that_cannot_be_masked_is_not_passed_on() {
     let host = start();
     let put = format!(
         "s3 = boto3.client('s3')\nfor key in ['masked/not.json', 'masked/late.json']:\n    \
-         s3.put_object(Bucket='{BUCKET}', Key=key, Body=(b'[1,' * 300000 if 'late' in key else b'') + b'no JSON {SECRET}')\nprint('null')"
+         s3.put_object(Bucket='{BUCKET}', Key=key, Body=(b'[' + b'1,' * 600000 if 'late' in key else b'') + b'no JSON {SECRET}')\nprint('null')"
     );
     python(&host.agent("plain"), &put);
     let agent = host.agent("denied-by-the-mask");

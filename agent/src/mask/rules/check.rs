@@ -190,7 +190,8 @@ impl Check<'_> {
             let raw = if request { "" } else { input.op.answer };
             match walk(&Walk { detail: input.detail, raw }, shape, &path.steps, 0) {
                 Ok(()) => return Ok(()),
-                Err(miss) if best.as_ref().is_none_or(|b| miss.depth > b.depth) => best = Some(miss),
+                // Of those that lead as far, one that knows what may have been meant.
+                Err(miss) if best.as_ref().is_none_or(|b| miss.helps() > b.helps()) => best = Some(miss),
                 Err(_) => {}
             }
         }
@@ -234,6 +235,13 @@ fn operations(action: &str) -> Vec<Input> {
 struct Miss {
     depth: usize,
     why: String,
+}
+
+impl Miss {
+    /// How much it says to whoever wrote the path.
+    fn helps(&self) -> (usize, bool) {
+        (self.depth, self.why.contains("did you mean"))
+    }
 }
 
 struct Walk {
