@@ -145,18 +145,14 @@ pub mod testing {
     pub struct Scratch {
         pub store: Store,
         pub session: SessionId,
+        _path: Temporary,
     }
 
     impl Scratch {
         pub fn open() -> Self {
-            let store = Store::open(&temporary(), Durability::Process).expect("opens");
-            Self { store, session: SessionId::random() }
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(self.store.path().parent().expect("a directory"));
+            let path = temporary();
+            let store = Store::open(&path, Durability::Process).expect("opens");
+            Self { store, session: SessionId::random(), _path: path }
         }
     }
 
@@ -185,10 +181,34 @@ pub mod testing {
         }
     }
 
-    pub fn temporary() -> PathBuf {
+    /// Where a database may stand; its directory goes with it.
+    #[derive(Debug)]
+    pub struct Temporary(PathBuf);
+
+    impl Drop for Temporary {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(self.0.parent().expect("a directory"));
+        }
+    }
+
+    impl std::ops::Deref for Temporary {
+        type Target = std::path::Path;
+
+        fn deref(&self) -> &Self::Target {
+            &self.0
+        }
+    }
+
+    impl AsRef<std::path::Path> for Temporary {
+        fn as_ref(&self) -> &std::path::Path {
+            &self.0
+        }
+    }
+
+    pub fn temporary() -> Temporary {
         let dir = std::env::temp_dir().join(format!("tollgate-record-{:016x}", rand::random::<u64>()));
         std::fs::create_dir(&dir).expect("a directory");
-        dir.join("record.db")
+        Temporary(dir.join("record.db"))
     }
 }
 
@@ -398,6 +418,42 @@ mod tests {
         store.flush().await;
         assert_eq!(Reader::open(&path).and_then(|r| r.exchanges(session.as_str())).expect("reads").len(), 300);
         assert_eq!(verify(&connection, store.laid_out()).expect("reads").map(|(links, _)| links), Ok(300));
+    }
+
+    #[tokio::test]
+    async fn what_was_promised_and_not_laid_out_is_at_the_next_start_and_another_records_log_is_kept() {
+        let (path, other) = (temporary(), temporary());
+        let session = SessionId::random();
+        let store = Store::open(&path, Durability::Power).expect("opens");
+        store.open_session(row(&session)).await.expect("written");
+        for n in 0..3 {
+            store.intent(intent(&session, n)).await.expect("written");
+        }
+        // As a death leaves it: the log has what the database does not.
+        let log = std::fs::read(redo::beside(&path)).expect("reads");
+        store.flush().await;
+        drop(store);
+        let connection = rusqlite::Connection::open(&path).expect("opens");
+        connection
+            .execute_batch("DELETE FROM link WHERE seq > 1; DELETE FROM exchange_row; UPDATE laid_out SET seq = 1")
+            .expect("writes");
+        std::fs::write(redo::beside(&path), &log).expect("writes");
+        let store = Store::open(&path, Durability::Power).expect("opens");
+        let exchanges = Reader::open(&path).and_then(|r| r.exchanges(session.as_str())).expect("reads");
+        assert_eq!(exchanges.len(), 3);
+        store.flush().await;
+        let (links, _) = verify(&connection, store.laid_out()).expect("reads").expect("holds");
+        assert_eq!(links, 4 + 3, "with the outcomes of what was interrupted");
+        // The log of a record that is not there.
+        std::fs::write(redo::beside(&other), &log).expect("writes");
+        let store = Store::open(&other, Durability::Power).expect("opens");
+        assert_eq!(Reader::open(&other).and_then(|r| r.exchanges(session.as_str())).expect("reads").len(), 0);
+        let dir = other.parent().expect("a directory");
+        let aside = std::fs::read_dir(dir).expect("reads").flatten().map(|e| e.path());
+        let aside: Vec<_> = aside.filter(|p| p.to_string_lossy().contains("-redo.")).collect();
+        assert_eq!(aside.len(), 1);
+        assert_eq!(std::fs::read(&aside[0]).expect("reads"), log, "nothing of it is lost");
+        drop(store);
     }
 
     #[test]

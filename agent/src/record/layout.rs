@@ -272,11 +272,14 @@ impl<'c> Layout<'c> {
 }
 
 /// Lays out what a daemon promised in its log before it died, and what links say whose rows it did not come to.
-pub(super) fn replay(connection: &Connection, durability: Durability, log: &[u8]) -> rusqlite::Result<()> {
+/// `false`: the log is another database's.
+pub(super) fn replay(connection: &Connection, durability: Durability, log: &[u8]) -> rusqlite::Result<bool> {
     let transaction = connection.unchecked_transaction()?;
     let mut layout = Layout::prepare(connection, durability)?;
     let (head, _) = chain::head(connection)?;
-    for link in redo::promised(log, |seq| chain::hash_of(connection, seq))? {
+    let promised = redo::promised(log, |seq| chain::hash_of(connection, seq))?;
+    let is_ours = promised.is_some();
+    for link in promised.into_iter().flatten() {
         if link.seq > head {
             layout.link(link.seq, link.kind, link.body, &link.hash)?;
         }
@@ -309,7 +312,8 @@ pub(super) fn replay(connection: &Connection, durability: Durability, log: &[u8]
     if let Some(last) = last {
         layout.upto.execute([last])?;
     }
-    transaction.commit()
+    transaction.commit()?;
+    Ok(is_ours)
 }
 
 fn said<'a, T: Deserialize<'a>>(body: &'a str) -> Option<T> {

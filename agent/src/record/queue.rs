@@ -144,7 +144,7 @@ impl<T> Queue<T> {
     /// something else to do: then it does not wait for long, and `batch` may stay empty.
     pub(super) fn take(&self, batch: &mut Vec<T>, busy: bool) -> bool {
         let mut state = self.lock();
-        let began = Instant::now();
+        let mut began = Instant::now();
         // Where several came last time, they share one sync to disk, and one waking: nobody is woken for the first of them.
         state.gather();
         while state.urgent < state.wanted && !state.closed && state.waiting.len() < BATCH {
@@ -152,7 +152,7 @@ impl<T> Queue<T> {
             if state.urgent == 0 && late && state.waiting.is_empty() && !busy {
                 (state.idle, state.wanted, state.expected) = (true, 1, 1);
                 state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
-                state.idle = false;
+                (state.idle, began) = (false, Instant::now());
             } else if state.urgent == 0 && late {
                 break;
             } else {

@@ -110,6 +110,15 @@ impl Redo {
     }
 }
 
+/// Puts a log out of the way that is another database's: nobody can say whether it is needed.
+pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let mut aside = path.as_os_str().to_owned();
+    let written = std::fs::metadata(path)?.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    aside.push(format!(".{}", written.as_micros()));
+    std::fs::rename(path, &aside)?;
+    Ok(aside.into())
+}
+
 /// A file whose blocks are there: writing to them changes nothing else on the disk.
 fn make(path: &Path) -> io::Result<()> {
     let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
@@ -117,6 +126,10 @@ fn make(path: &Path) -> io::Result<()> {
     if length < SIZE {
         file.write_all(&vec![0; SIZE - length])?;
         file.sync_all()?;
+        // That it is there has to be on the disk, too.
+        if let Some(dir) = path.parent() {
+            File::open(dir)?.sync_all()?;
+        }
     }
     Ok(())
 }
@@ -139,14 +152,15 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// The links in a log, in order. `hash`: that of the link with a number, which is in the database. An entry that
-/// was not written to its end, and one from an earlier time around, does not go on from the one before it.
+/// was not written to its end, and one from an earlier time around, does not go on from the one before it. `None`: it
+/// goes on from a link that the database does not have, so it is another one's.
 pub(super) fn promised<E>(
     mut log: &[u8],
     hash: impl FnOnce(i64) -> Result<Option<[u8; 32]>, E>,
-) -> Result<Vec<Promised<'_>>, E> {
+) -> Result<Option<Vec<Promised<'_>>>, E> {
     let mut promised = Vec::new();
-    let Some(first) = entry(log).map(|e| e.first) else { return Ok(promised) };
-    let Some(mut before) = hash(first - 1)? else { return Ok(promised) };
+    let Some(first) = entry(log).map(|e| e.first) else { return Ok(Some(promised)) };
+    let Some(mut before) = hash(first - 1)? else { return Ok(None) };
     let mut next = first;
     while let Some(entry) = entry(log)
         && entry.first == next
@@ -157,7 +171,7 @@ pub(super) fn promised<E>(
         promised.extend(links);
         log = log.get((HEADER + entry.lines.len()).next_multiple_of(BLOCK)..).unwrap_or_default();
     }
-    Ok(promised)
+    Ok(Some(promised))
 }
 
 struct Entry<'a> {
@@ -202,19 +216,21 @@ fn text(lines: &[u8]) -> Option<(&str, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::testing::temporary;
+    use crate::record::testing::{Temporary, temporary};
 
     struct Log {
         path: PathBuf,
         redo: Redo,
         head: (i64, [u8; 32]),
+        _database: Temporary,
     }
 
     impl Log {
         fn open(durability: Durability) -> Self {
-            let path = beside(&temporary());
+            let database = temporary();
+            let path = beside(&database);
             let redo = Redo::open(&path, durability).expect("opens");
-            Self { path, redo, head: (0, chain::START) }
+            Self { path, redo, head: (0, chain::START), _database: database }
         }
 
         fn write(&mut self, bodies: &[&str]) {
@@ -231,16 +247,10 @@ mod tests {
         }
     }
 
-    impl Drop for Log {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(self.path.parent().expect("a directory"));
-        }
-    }
-
     /// Bodies of the links in a log that goes on from the start of a chain.
     fn bodies(log: &[u8]) -> Vec<&str> {
         let hash = |seq| Ok::<_, ()>((seq == 0).then_some(chain::START));
-        promised(log, hash).expect("no database").iter().map(|p| p.body).collect()
+        promised(log, hash).expect("no database").into_iter().flatten().map(|p| p.body).collect()
     }
 
     #[test]
@@ -277,12 +287,13 @@ mod tests {
         log.write(&["four"]);
         let links = promised(&log.read(), |seq| Ok::<_, ()>((seq == before.0).then_some(before.1)))
             .expect("no database")
-            .iter()
+            .into_iter()
+            .flatten()
             .map(|p| (p.seq, p.body.to_owned(), p.hash))
             .collect::<Vec<_>>();
         assert_eq!(links, [(4, "four".into(), log.head.1)]);
         // A database that does not have the link before it is not the log's.
-        assert!(bodies(&log.read()).is_empty());
+        assert_eq!(promised(&log.read(), |_| Ok::<_, ()>(None)), Ok(None));
     }
 
     #[test]

@@ -74,7 +74,15 @@ impl Store {
         let failed = |e: rusqlite::Error| RecordError::Open { path: path.into(), message: e.to_string() };
         let log = redo::beside(path);
         let unreadable = |e: std::io::Error| RecordError::Open { path: log.clone(), message: e.to_string() };
-        layout::replay(&connection, durability, &redo::read(&log).map_err(unreadable)?).map_err(failed)?;
+        if !layout::replay(&connection, durability, &redo::read(&log).map_err(unreadable)?).map_err(failed)? {
+            let aside = redo::set_aside(&log).map_err(unreadable)?;
+            tracing::error!(
+                "`{}` goes on from a link that the record does not have; it is now `{}`: if the record is an older copy, put the \
+                 newer one back with it, else remove it",
+                log.display(),
+                aside.display()
+            );
+        }
         let log = Redo::open(&log, durability).map_err(unreadable)?;
         let head = chain::head(&connection).map_err(failed)?;
         let laid_out = Arc::new(AtomicI64::new(head.0));

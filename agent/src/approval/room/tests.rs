@@ -1,20 +1,18 @@
+//! The room against a real record: who comes first, who comes back, and what a restart finds.
+
 use std::time::{Duration, Instant};
 
 use super::super::{Held, Holding, Person};
 use super::*;
 use crate::config::{Durability, JournalTo};
 use crate::policy::Terms;
+use crate::record::testing::{Temporary, temporary};
 
 struct Place {
     room: Approvals,
     store: Store,
     session: SessionId,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(self.store.path().parent().expect("a directory"));
-    }
+    _path: Temporary,
 }
 
 fn config() -> config::Approval {
@@ -33,8 +31,9 @@ fn open(store: &Store) -> Approvals {
 
 impl Place {
     fn new() -> Self {
-        let store = Store::open(&crate::record::testing::temporary(), Durability::Process).expect("opens");
-        Self { room: open(&store), store, session: SessionId::random() }
+        let path = temporary();
+        let store = Store::open(&path, Durability::Process).expect("opens");
+        Self { room: open(&store), store, session: SessionId::random(), _path: path }
     }
 
     fn ask(&self, digest: &str) -> Ask {

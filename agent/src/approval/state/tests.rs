@@ -1,3 +1,5 @@
+//! Each step a request may take, and each it may not.
+
 use super::super::Person;
 use super::*;
 use crate::policy::Terms;

@@ -1,3 +1,5 @@
+//! What is said of rules that cannot work, and that those we ship can.
+
 use super::*;
 
 fn errors(text: &str) -> String {

@@ -1,3 +1,5 @@
+//! Answers on their way through the masker: heads, outcomes, and what breaks off.
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
