@@ -144,6 +144,7 @@ impl Exchange<'_> {
         match written {
             Ok(bytes) => {
                 forget_checksums(&mut parts.headers);
+                parts.headers.remove(header::ETAG);
                 completion.finish(bytes.len() as u64);
                 Ok(Response::from_parts(parts, ResponseBody::Whole(bytes)))
             }

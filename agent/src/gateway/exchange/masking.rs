@@ -6,7 +6,7 @@
 use std::pin::Pin;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, HeaderName};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, response};
 use http_body::Body;
 
@@ -73,17 +73,9 @@ fn stream(parts: &response::Parts, view: &View, key: Keyed) -> Result<Option<Str
     let answer = Answer {
         content_type: text(CONTENT_TYPE)?,
         content_encoding: text(CONTENT_ENCODING)?,
-        partial: parts.status == StatusCode::PARTIAL_CONTENT && !is_whole(&parts.headers),
+        partial: parts.status == StatusCode::PARTIAL_CONTENT,
     };
     view.stream(&answer, key).map_err(|e| e.to_string())
-}
-
-/// Whether a range is all there is: the AWS CLI asks for one that ends behind the end of a small object.
-fn is_whole(headers: &HeaderMap) -> bool {
-    let said = headers.get(CONTENT_RANGE).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("bytes 0-"));
-    let number = |text: &str| text.parse::<u64>().ok();
-    said.and_then(|v| v.split_once('/'))
-        .is_some_and(|(last, all)| number(last).and_then(|n| n.checked_add(1)).is_some_and(|n| number(all) == Some(n)))
 }
 
 /// Members in the head.
