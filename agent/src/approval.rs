@@ -7,6 +7,7 @@
 //! approver's: [`Approvals`] is what every way to ask and to answer goes through. Runs on its callers' tasks; steps on
 //! tasks of their own, so that nobody who goes away leaves one half done.
 
+mod account;
 mod digest;
 mod hold;
 mod key;
@@ -18,11 +19,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use account::read;
 pub use digest::Request;
 pub use hold::{Held, Holding};
 pub use key::key;
 pub use person::{Approver, Person};
-pub use room::{Approvals, Filter, read};
+pub use room::{Approvals, Filter};
 pub use state::{Answer, Refused};
 
 use crate::policy::Terms;
