@@ -1,7 +1,7 @@
 //! Tables, and how older ones become newer.
 //!
-//! `link` is the chain, see [`super::chain`], and what is written first; `laid_out` says up to which of its links the
-//! others speak, see [`super::layout`]. Times are microseconds since 1970, UTC.
+//! `link` is the chain, see [`super::chain`]; `exchange` is a view of it and of what became of each. `laid_out` says up to
+//! which of its links the other tables speak, see [`super::layout`]. Times are microseconds since 1970, UTC.
 
 use std::path::Path;
 
